@@ -2,22 +2,26 @@
 #
 #   00_embeddings -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
 #   -> 06_monosemanticity -> 07_ablations -> 08_paper -> report.html
+#   01b_theory ----------------------------> 08_paper
 #
 # A chain, because each reads what the ones before it made: 01 trains the `separated` autoencoders that 02 goes on with.
+# 01b draws its own data; a config without backbones runs it alone.
 # Embedding stores and checkpoints are no outputs here: the engine deletes a rule's outputs before it runs, and the
 # notebooks go on from what is finished by themselves.
 from pathlib import Path
 
 from xsae.config import load_config, run_name
 from xsae.paths import ROOT
-from xsae.results import MADE_BY, OF_THE_WORLD
+from xsae.results import MADE_BY, OF_THE_WORLD, SYNTHETIC
 from xsae.workflow import parameters
 
 NAME, EMBEDDINGS = config["name"], config.get("embeddings", "")
 SETTINGS = load_config(NAME, EMBEDDINGS, config.get("latents"))
 RUN = run_name(NAME, EMBEDDINGS)
-TABLES = {table: by for table, by in MADE_BY.items() if not (EMBEDDINGS and table in OF_THE_WORLD)}
+LEFT_OUT = OF_THE_WORLD if EMBEDDINGS else () if SETTINGS.backbones else set(MADE_BY) - set(SYNTHETIC)
+TABLES = {table: by for table, by in MADE_BY.items() if table not in LEFT_OUT}
 NOTEBOOKS = sorted(set(TABLES.values()))
+CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]
 ARGUMENTS = f"{NAME!r}" + (f" --embeddings {EMBEDDINGS!r}" if EMBEDDINGS else "")
 if "latents" in config:
     ARGUMENTS += f" --latents {config['latents']}"
@@ -27,10 +31,20 @@ def done(notebook):
     return f"artifacts/{RUN}/{notebook}.done"
 
 
+def upstream(notebook):
+    if notebook not in CHAIN:
+        return []
+    if notebook == CHAIN[0]:
+        return [EMBEDDINGS] if EMBEDDINGS else []
+    if notebook == CHAIN[-1]:
+        return [done(other) for other in NOTEBOOKS if other != notebook]
+    return [done(CHAIN[CHAIN.index(notebook) - 1])]
+
+
 rule all:
     input:
         [done(notebook) for notebook in NOTEBOOKS],
-        f"results/{RUN}/report.html",
+        f"results/{RUN}/report.html" if CHAIN else [],
 
 
 rule report:
@@ -45,14 +59,14 @@ rule report:
         "--HTMLExporter.mermaid_js_url= --HTMLExporter.widget_renderer_url= {input} 2>&1"
 
 
-for before, notebook in zip([None, *NOTEBOOKS], NOTEBOOKS):
+for notebook in NOTEBOOKS:
 
     rule:
         name:
             notebook
         input:
             notebook=str(ROOT / "notebooks" / f"{notebook}.ipynb"),
-            upstream=[done(before)] if before else [EMBEDDINGS] if EMBEDDINGS else [],
+            upstream=upstream(notebook),
             # results never come from older code than what is there; checkpoints of equal settings are read back
             code=[str(path) for path in sorted((ROOT / "xsae").rglob("*.py"))],
         output:

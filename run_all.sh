@@ -9,8 +9,9 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz] [--latents N] [engine optio
        ./run_all.sh test [pytest options]
        ./run_all.sh lab [jupyter options]
 
-  CONFIG     smoke (three minutes), laptop (the default), paper (your own embeddings at the
-             paper's operating point), or the path of a .yaml file
+  CONFIG     smoke (three minutes), laptop (the default), paper-synthetic (the two synthetic
+             sweeps at the paper's size), paper (your own embeddings at the paper's operating
+             point), or the path of a .yaml file
   test       lint, unit tests, every notebook, end-to-end runs
   lab        JupyterLab in the same environment
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xsae.activations import ACTIVATIONS, BatchTopK, Matryoshka
+from xsae.activations import ACTIVATIONS, BANDWIDTH, BatchTopK, JumpReLU, Matryoshka, ReLU
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig, train_sae
 
@@ -14,7 +14,7 @@ PRE = torch.tensor([[3.0, 2.0, 1.0], [0.5, -1.0, 0.2]])
 
 def row_codes(activation, pre, training=True):
     """What `activation` makes of pre-activations (n, 3), as a dense list."""
-    values, latents = activation(pre, *IDENTITY, training)
+    values, latents, _ = activation(pre, *IDENTITY, training)
     return torch.zeros_like(pre).scatter(1, latents, values).tolist()
 
 
@@ -52,10 +52,41 @@ def test_batch_topk_by_hand():
     assert activation.threshold.item() == pytest.approx(1.985)
 
 
+def test_relu_by_hand():
+    activation = ReLU(3, k=1)
+    values, latents, sparsity = activation(PRE, *IDENTITY, True)
+    np.testing.assert_allclose(torch.zeros(2, 3).scatter(1, latents, values), [[3, 2, 1], [0.5, 0, 0.2]])
+    # 5 entries in 2 rows where 2 are wanted: the weight, 0.001, rises by 2.5^0.05 for good and by 2.5 for now
+    assert sparsity.item() == pytest.approx(1e-3 * 2.5**1.05 * (3 + 2 + 1 + 0.5 + 0.2) / 2)
+    assert activation.log_weight.exp().item() == pytest.approx(1e-3 * 2.5**0.05)
+    assert activation(PRE, *IDENTITY, False)[2] == 0 and activation.log_weight.exp() > 1e-3
+
+
+def test_jumprelu_by_hand():
+    activation = JumpReLU(3, k=1)
+    activation.threshold.data = torch.tensor([2.5, 2.5, 0.1])
+    assert row_codes(activation, PRE) == [[3, 0, 1], [0, 0, pytest.approx(0.2)]]
+    assert activation(PRE, *IDENTITY, True)[2].item() == pytest.approx((3 / 2 - 1) ** 2)
+
+
+def test_straight_through_estimators_by_hand():
+    # theta = 1: of latent 0's pre-activations 1.01 and 0.99 lie within the band, 1.2 and 0.5 outside
+    activation = JumpReLU(3, k=1)
+    activation.threshold.data = torch.tensor([1.0, 9.0, 9.0])
+    pre = torch.tensor([[1.01, 0, 0], [0.99, 0, 0], [1.2, 0, 0], [0.5, 0, 0]])
+    values, _, sparsity = activation(pre, *IDENTITY, True)
+    # each in the band adds -theta / eps to the gradient of sum z
+    (grad,) = torch.autograd.grad(values.sum(), activation.threshold, retain_graph=True)
+    assert grad.tolist() == pytest.approx([-2 / BANDWIDTH, 0, 0])
+    # and -1 / eps to that of L0, a mean over four rows: L0 = 1/2, so (L0 / k - 1)^2 has the slope -1 there
+    (grad,) = torch.autograd.grad(sparsity, activation.threshold)
+    assert grad.tolist() == pytest.approx([2 / BANDWIDTH / 4, 0, 0])
+
+
 def test_matryoshka_nests_levels_of_k():
     levels = {k: Matryoshka(32, k).levels for k in (1, 2, 8, 10)}
     assert levels == {1: (None,), 2: (1, None), 8: (1, 2, 4, None), 10: (1, 2, 5, None)}
-    values, latents = Matryoshka(3, k=2)(PRE[:, [2, 0, 1]], *IDENTITY, True)
+    values, latents, _ = Matryoshka(3, k=2)(PRE[:, [2, 0, 1]], *IDENTITY, True)
     assert values.tolist()[0] == [3, 2] and latents.tolist()[0] == [1, 2]  # the largest come first
 
 
@@ -76,8 +107,16 @@ def dense_reference(name, sae, x, k):
     """Loss and gradients by the definition: dense codes, float64, plain autograd. -> (loss, gradients by name)"""
     p = {key: value.detach().double().requires_grad_() for key, value in sae.named_parameters()}
     pre = (x.double() - p["decoder_bias"]) @ p["encoder"].T + p["encoder_bias"]
-    positive = pre.relu()
-    if name == "batch_topk":
+    positive, sparsity = pre.relu(), 0.0
+    if name == "relu":
+        z, l0 = positive, (positive > 0).double().sum(1).mean().item() / k
+        sparsity = 1e-3 * l0**1.05 * positive.abs().sum(1).mean() if l0 else 0.0
+    elif name == "jumprelu":
+        theta = p["activation.threshold"]
+        band, moved = ((pre - theta).abs() < BANDWIDTH / 2).double() / BANDWIDTH, theta - theta.detach()
+        z = pre * (pre > theta) - (theta.detach() * band).detach() * moved
+        sparsity = (((pre > theta).double() - band.detach() * moved).sum(1).mean() / k - 1).square()
+    elif name == "batch_topk":
         kept = positive.flatten().topk(k * len(x))
         z = torch.zeros_like(positive.flatten()).scatter(0, kept.indices, kept.values).view_as(positive)
     else:
@@ -86,7 +125,7 @@ def dense_reference(name, sae, x, k):
     if name == "matryoshka":
         parts = [torch.zeros_like(z).scatter(1, z.topk(m).indices, z.topk(m).values) for m in (1, 2, 4)]
     errors = [(part @ p["dictionary"] + p["decoder_bias"] - x).square().sum() for part in parts]
-    loss = sum(errors) / len(errors)
+    loss = sum(errors) / len(errors) + 100 * sparsity
     loss.backward()
     return loss, {key: value.grad for key, value in p.items()}
 
@@ -101,9 +140,9 @@ def test_loss_and_every_gradient_equal_dense_autograd(name, shift):
         sae.encoder_bias.uniform_(-0.1, 0.1).add_(shift)
         sae.decoder_bias.uniform_(-0.1, 0.1)
     x = torch.randn(64, 12)
-    values, latents = sae.activate(x, training=True)
+    values, latents, sparsity = sae.activate(x, training=True)
     x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
-    loss = sum((x_hat - x).square().sum() for x_hat in x_hats) / len(x_hats)
+    loss = sum((x_hat - x).square().sum() for x_hat in x_hats) / len(x_hats) + 100 * sparsity
     loss.backward()
     exact, gradients = dense_reference(name, sae, x, k)
     torch.testing.assert_close(loss.double(), exact, atol=0, rtol=1e-5)
@@ -131,7 +170,9 @@ def test_codes_keep_the_contract(name, x, models):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_training_lowers_the_loss_and_reaches_k(name, x, models):
     sae, history = models[name]
-    assert history[-1]["loss"] < 0.5 * history[0]["loss"] and history[-1]["loss"] < 0.5
+    assert history[-1]["loss"] < 0.5
+    if name != "relu":  # which starts with half of its latents active, and so with a small loss
+        assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert sae.transform(x).nnz / len(x) == pytest.approx(6, rel=0.08)
     np.testing.assert_allclose(np.linalg.norm(sae.directions, axis=1), 1, atol=1e-5)
 
@@ -147,5 +188,7 @@ def test_save_load_gives_the_same_bits(name, x, models, tmp_path):
 
 
 def test_an_unknown_activation_is_refused_by_name():
-    with pytest.raises(ValueError, match="activation: 'gelu' is unknown; one of topk, batch_topk, matryoshka"):
+    with pytest.raises(
+        ValueError, match="activation: 'gelu' is unknown; one of topk, batch_topk, relu, jumprelu, matryoshka"
+    ):
         SAEConfig(dim=4, latents=8, k=2, activation="gelu")

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -29,3 +30,27 @@ def test_at_chance_is_an_exact_binomial_test():
 def test_differences_are_paired_by_seed():
     frame = pd.DataFrame({"seed": [2, 1, 1, 2], "method": ["a", "a", "b", "b"], "value": [5.0, 1.0, 3.0, 4.0]})
     assert claims.paired(frame, better="b", worse="a") == [2.0, -1.0]
+
+
+def test_an_interval_resamples_units_and_not_rows():
+    # means of the units a, b, c: 1, 2, 3. A mean of three draws lies below 4/3 with p = 1/27 (all a) > 2.5 %, and above
+    # 8/3 likewise, so the interval is all there is: 1 to 3
+    rows = claims.interval(np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]), list("aabbcc"))
+    assert rows == {"difference": 2.0, "low": 1.0, "high": 3.0}
+    # as six rows of their own the extremes are rare
+    alone = claims.interval(np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]), range(6))
+    assert 1 < alone["low"] < 2 < alone["high"] < 3
+    assert claims.interval(np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]), range(6)) == alone
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    samples = [claims.interval(rng.normal(1, 1, 50), range(50), resamples=200) for _ in range(200)]
+    assert 0.90 <= np.mean([own["low"] <= 1 <= own["high"] for own in samples]) <= 0.98
+
+
+def test_an_interval_of_one_unit_or_of_equal_values():
+    assert np.isnan(claims.interval(np.array([0.5, 0.5]), ["a", "a"])["low"])
+    assert claims.interval(np.zeros(4), range(4)) == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    with pytest.raises(ValueError, match="interval: 2 differences and 3 units"):
+        claims.interval(np.zeros(2), range(3))

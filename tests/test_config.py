@@ -24,6 +24,22 @@ def test_the_papers_operating_point_is_the_papers():
     assert recipe == (8192, 32, 10, 1024, 5e-4, 1e-5) and paper.warmup == 0.05 and paper.aux_coefficient == 0
 
 
+def test_a_config_takes_from_another_what_it_does_not_say(tmp_path):
+    synthetic = load_config("paper-synthetic")
+    assert (
+        synthetic.backbones == [] and synthetic.synthetic_latents == load_config("paper", "cc3m.npz").synthetic_latents
+    )
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: smoke\nk: 4\n")
+    assert load_config(str(own)) == load_config("smoke").model_copy(update={"k": 4})
+    own.write_text("extends: paper-synthetic\n")
+    with pytest.raises(ValueError, match="own.yaml: `extends`: paper-synthetic.yaml extends another itself"):
+        load_config(str(own))
+    own.write_text("extends: smok\n")
+    with pytest.raises(ValueError, match="config: 'smok' is unknown; one of laptop,"):
+        load_config(str(own))
+
+
 def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
     own = load_config("laptop", "some/where/coco.npz")
     assert own.latents == 0 and own.backbones == ["coco"] and own.embeddings == "some/where/coco.npz"
@@ -44,7 +60,7 @@ def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
         ({"seeds": [1, 1]}, r"seeds: \[1, 1\] holds one twice"),
         ({"seeds": []}, r"`seeds`: \[\] found"),
         ({"warmup": 1.0}, "`warmup`: 1.0 found; input should be less than 1"),
-        ({"backbones": []}, "add --embeddings FILE.npz"),
+        ({"backbones": None}, "add --embeddings FILE.npz"),
         ({"synthetic_k": 129}, "synthetic_k: 129 exceeds the 128 latents"),
         ({"ablation_ks": [4, 65]}, "ablation_ks: 65 exceeds the 64 latents"),
         ({"ablation_activations": ["gelu"]}, "`ablation_activations.0`: 'gelu' found; .*'batch_topk'"),
@@ -59,7 +75,7 @@ def test_a_config_that_does_not_fit_gets_one_line(tmp_path, changes, message):
 
 
 def test_other_files_get_one_line(tmp_path):
-    with pytest.raises(ValueError, match="config: 'laptp' is unknown; one of laptop, paper, smoke"):
+    with pytest.raises(ValueError, match="config: 'laptp' is unknown; one of laptop, paper, paper-synthetic, smoke"):
         load_config("laptp")
     (tmp_path / "a.yaml").write_text("k: [1\nb: }")
     with pytest.raises(ValueError, match=r"a.yaml: not YAML") as raised:

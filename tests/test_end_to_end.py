@@ -66,8 +66,8 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
     figures = {path.stem for path in (root / "figures/smoke").iterdir()}
     assert figures == {
         "scenes", "calibration", "direction_gap", "gap_density", "modality_score", "cos_sweep", "training_curves",
-        "reconstruction", "match_correlations", "lambda_sweep", "retrieval", "zeroshot", "steering", "steered_scenes",
-        "monosemanticity", "ablations",
+        "reconstruction", "match_correlations", "lambda_sweep", "retrieval", "retrieval_intervals", "zeroshot",
+        "steering", "steering_intervals", "steered_scenes", "monosemanticity", "ablations",
     }  # fmt: skip
     for figure in figures:
         assert (root / f"figures/smoke/{figure}.pdf").stat().st_size > 2000
@@ -79,7 +79,8 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
     manifest = json.loads((results / "manifest.json").read_text())
     assert set(manifest) == {
         "embeddings", "heterogeneity", "cos_sweep", "reconstruction", "alignment", "label_agreement", "lambda_sweep",
-        "retrieval", "zeroshot", "steering", "monosemanticity", "ablations", "claims",
+        "retrieval", "retrieval_intervals", "zeroshot", "steering", "steering_intervals", "monosemanticity",
+        "ablations", "claims",
     }  # fmt: skip
     report = (results / "report.html").read_text()
     assert report.count("data:image/png;base64") >= 15

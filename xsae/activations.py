@@ -1,30 +1,35 @@
 """What makes a code sparse: the activations of a sparse autoencoder, all under one contract.
 
-    activation(x, weight, bias, training) -> values (n, w) >= 0, latents int64 (n, w)
+    activation(x, weight, bias, training) -> values (n, w) >= 0, latents int64 (n, w), sparsity loss
 
 x (n, d) is the centred input, weight (L, d) and bias (L,) are the encoder's; pre = x weight^T + bias. w is the largest
 number of latents active in a row: rows with fewer are filled with zeros, and the latents of a row are distinct. So
-everything downstream works on any activation's codes. `training` tells a training batch from codes to be used.
+everything downstream works on any activation's codes. `training` tells a training batch from codes to be used. The
+sparsity loss is added to that of the reconstruction: 0 where k alone sets how many latents are active; the others find
+k on average, none with a weight tuned by hand.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from xsae.kernels import batch_topk_encode, threshold_encode, topk_encode
+from xsae.kernels import batch_topk_encode, largest, threshold_encode, topk_encode
+
+Code = tuple[Tensor, Tensor, Tensor | float]
 
 
 class TopK(nn.Module):
     """The k largest of ReLU(pre) in every row (Gao et al. 2024, Eq. 2-3)."""
 
     levels = (None,)  # for each m here, a code's first m columns reconstruct, and the loss is their mean; None: all
-    dense = False  # whether early in training a code fills too much of the dictionary for a sparse decoder
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__()
         self.k = k
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        return topk_encode(x, weight, bias, self.k)
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
+        return *topk_encode(x, weight, bias, self.k), 0.0
 
 
 class Matryoshka(TopK):
@@ -39,8 +44,8 @@ class Matryoshka(TopK):
         super().__init__(latents, k)
         self.levels = (*(k >> halvings for halvings in range(k.bit_length() - 1, 0, -1)), None)
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        return topk_encode(x, weight, bias, self.k, ordered=True)
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
+        return *topk_encode(x, weight, bias, self.k, ordered=True), 0.0
 
 
 class BatchTopK(TopK):
@@ -55,14 +60,86 @@ class BatchTopK(TopK):
         super().__init__(latents, k)
         self.register_buffer("threshold", torch.tensor(0.0))
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
         if not training:
-            return threshold_encode(x, weight, bias, self.threshold)
+            return *threshold_encode(x, weight, bias, self.threshold), 0.0
         values, latents = batch_topk_encode(x, weight, bias, self.k)
         kept = values.detach()[values > 0]
         if len(kept):
             self.threshold.lerp_(kept.min(), 0.01 if self.threshold else 1.0)
-        return values, latents
+        return values, latents, 0.0
 
 
-ACTIVATIONS = {"topk": TopK, "batch_topk": BatchTopK, "matryoshka": Matryoshka}
+class ReLU(TopK):
+    """ReLU(pre), made sparse by the weighted mean L1 norm of the codes (Bricken et al. 2023; Cunningham et al. 2023).
+
+    Directions of unit norm keep the L1 norm from being gamed. Its weight is led, on a log scale, by how far the number
+    of active latents is from k: by a running sum of that (`log_weight`), which finds the weight, and by the present
+    distance, without which the number would swing about k.
+    """
+
+    def __init__(self, latents: int, k: int) -> None:
+        super().__init__(latents, k)
+        self.register_buffer("log_weight", torch.tensor(1e-3).log())
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
+        pre = torch.addmm(bias, x, weight.T)
+        values, latents = largest(pre, pre > 0)
+        if not training:
+            return values, latents, 0.0
+        active = (values > 0).sum().item() / len(values)
+        excess = math.log(min(max(active / self.k, 0.1), 10.0))
+        self.log_weight += 0.05 * excess
+        return values, latents, (self.log_weight + excess).exp() * values.sum(1).mean()
+
+
+class JumpReLU(TopK):
+    """pre where it exceeds the latent's own learned threshold, else 0 (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    z = pre H(pre - theta). The sparsity loss is their variant that aims at a number: (L0 / k - 1)^2, L0 the mean number
+    of active latents. z and L0 jump at theta; `_Jump` has the straight-through estimators. theta (L,) is learned itself
+    and not its logarithm, and starts at and is estimated over 0.05 where they have 0.001: in their 10^6 steps a
+    threshold comes as far as it must, in 10^3 it does not.
+    """
+
+    def __init__(self, latents: int, k: int) -> None:
+        super().__init__(latents, k)
+        self.threshold = nn.Parameter(torch.full((latents,), BANDWIDTH))
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
+        pre, threshold = torch.addmm(bias, x, weight.T), self.threshold.abs()
+        codes, active = _Jump.apply(pre, threshold)
+        # just below its threshold an entry is 0, but its gradient is not: in training it belongs to the code
+        margin = (pre - threshold).detach()
+        _, latents = largest(margin, margin > (-BANDWIDTH / 2 if training else 0))
+        sparsity = (active.sum(1).mean() / self.k - 1).square() if training else 0.0
+        return codes.gather(1, latents), latents, sparsity
+
+
+BANDWIDTH = 0.05
+
+
+class _Jump(torch.autograd.Function):
+    """pre (n, L), threshold (L,) >= 0 -> pre H(pre - threshold) and H(pre - threshold).
+
+    The gradients to pre are exact where they exist. Those to the threshold are estimates (Rajamanoharan et al. 2024,
+    Eq. 11-12), with eps = BANDWIDTH and the rectangle K(u) = 1 for |u| < 1/2, else 0:
+    -(threshold / eps) K((pre - threshold) / eps) of the first, -(1 / eps) K((pre - threshold) / eps) of the second.
+    """
+
+    @staticmethod
+    def forward(ctx, pre: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(pre, threshold)
+        active = (pre > threshold).to(pre.dtype)
+        return pre * active, active
+
+    @staticmethod
+    def backward(ctx, grad_codes: Tensor, grad_active: Tensor) -> tuple[Tensor, Tensor]:
+        pre, threshold = ctx.saved_tensors
+        kernel = ((pre - threshold).abs() < BANDWIDTH / 2) / BANDWIDTH
+        return grad_codes * (pre > threshold), -((threshold * grad_codes + grad_active) * kernel).sum(0)
+
+
+ACTIVATIONS = {
+    "topk": TopK, "batch_topk": BatchTopK, "relu": ReLU, "jumprelu": JumpReLU, "matryoshka": Matryoshka
+}  # fmt: skip

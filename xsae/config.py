@@ -21,7 +21,7 @@ class Config(BaseModel):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     n_train_scenes: Annotated[int, Field(ge=40)]
     n_test_scenes: Annotated[int, Field(ge=10)]
-    backbones: list[str]
+    backbones: Annotated[list[str] | None, Field(description="[] = the synthetic experiments alone")] = None
     retrain: bool
     latents: Annotated[int, Field(ge=0, description="of all autoencoders together; 0 = sized to the data")]
     k: Annotated[int, Field(ge=1)]
@@ -47,7 +47,7 @@ class Config(BaseModel):
     kinds: Annotated[list[Literal["colour", "background", "weather", "shape", "texture"]], Field(min_length=1)]
     ablation_epochs: Annotated[int, Field(ge=1)]
     ablation_ks: list[Annotated[int, Field(ge=1)]]
-    ablation_activations: list[Literal["topk", "batch_topk", "matryoshka"]]
+    ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -57,21 +57,40 @@ class Config(BaseModel):
             each = getattr(self, total) // 2
             if getattr(self, total) and k > each:
                 raise ValueError(f"{name}: {k} exceeds the {each} latents that each modality gets of `{total}`")
+        if self.backbones is None:
+            raise ValueError("backbones: none named; this config is for your own embeddings: add --embeddings FILE.npz")
         for name in ("seeds", "backbones"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: {getattr(self, name)} holds one twice")
-        if not self.backbones and not self.embeddings:
-            raise ValueError("backbones: none; this config is for your own embeddings: add --embeddings FILE.npz")
         return self
 
 
 def load_config(name: str, embeddings: str = "", latents: int | None = None) -> Config:
     """The config `name`: a file of configs/ without its ending, or a path that ends in .yaml.
 
-    embeddings: path of your own .npz; then the one backbone is named after it, and the dictionary is sized to the data
-    unless `latents` says otherwise. Raises ValueError, one line, for whatever does not fit.
+    A file whose `extends` names another takes from it what it does not say itself. embeddings: path of your own .npz;
+    then the one backbone is named after it, and the dictionary is sized to the data unless `latents` says otherwise.
+    Raises ValueError, one line, for whatever does not fit.
     """
-    path = Path(name) if name.endswith(".yaml") else CONFIGS / f"{name}.yaml"
+    path, values = _read(name)
+    if "extends" in values:
+        base, inherited = _read(values.pop("extends"), path.parent)
+        if "extends" in inherited:
+            raise ValueError(f"{path.name}: `extends`: {base.name} extends another itself; name that one")
+        values = inherited | values
+    if embeddings:
+        values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
+    if latents is not None:
+        values["latents"] = latents
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        raise ValueError(f"{path.name}: {_one_line(error.errors()[0])}") from None
+
+
+def _read(name: str, folder: Path = Path()) -> tuple[Path, dict[str, Any]]:
+    """The path of a config and what is written in it; a relative .yaml path starts at `folder`."""
+    path = folder / name if str(name).endswith(".yaml") else CONFIGS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
         raise ValueError(f"config: {name!r} is unknown; one of {known}, or the path of a .yaml file")
@@ -81,14 +100,7 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None) -> 
         raise ValueError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: `key: value` lines expected, {type(values).__name__} found")
-    if embeddings:
-        values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
-    if latents is not None:
-        values["latents"] = latents
-    try:
-        return Config(**values)
-    except ValidationError as error:
-        raise ValueError(f"{path.name}: {_one_line(error.errors()[0])}") from None
+    return path, values
 
 
 def run_name(name: str, embeddings: str = "") -> str:

@@ -95,5 +95,10 @@ def largest(scores: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
-    """sum over j of values[:, j] * dictionary[indices[:, j]]: (n, k), (n, k), (L, d) -> (n, d)."""
+    """sum over j of values[:, j] * dictionary[indices[:, j]]: (n, k), (n, k), (L, d) -> (n, d).
+
+    The indices of a row are distinct.
+    """
+    if 8 * indices.shape[1] > len(dictionary):  # codes so full that a dense product is the faster one
+        return values.new_zeros(len(values), len(dictionary)).scatter(1, indices, values) @ dictionary
     return _Decode.apply(values, indices, dictionary)

@@ -204,6 +204,32 @@ def retrieval(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def intervals(frame: pd.DataFrame, setting: str, label: str) -> Figure:
+    """How far posthoc is ahead of every other method: mean difference and 95 % bootstrap interval, by `setting`."""
+    backbones, settings = list(frame["backbone"].unique()), list(frame[setting].unique())
+    others = list(frame["other"].unique())
+    figure, axes = _panels(backbones, sharey=True, height=2.6)
+    for axis, backbone in zip(axes, backbones, strict=True):
+        own = frame[frame["backbone"] == backbone].pivot(index=["other", setting], columns="metric", values="value")
+        for shift, (value, marker) in enumerate(zip(settings, "os", strict=False)):
+            for row, other in enumerate(others):
+                mean, low, high = own.loc[(other, value), ["difference", "low", "high"]]
+                axis.errorbar(
+                    mean, row + 0.3 * (shift - 0.5), xerr=[[mean - low], [high - mean]], capsize=3, marker=marker,
+                    color=METHOD_COLOURS[other], fillstyle="full" if shift else "none",
+                )  # fmt: skip
+            axis.plot(
+                [], [], marker, color="grey", label=NAMES.get(value, value), fillstyle="full" if shift else "none"
+            )
+        axis.axvline(0, color=METHOD_COLOURS["chance"], lw=0.8)
+        axis.set_yticks(range(len(others)), [f"− {other}" for other in others])
+        axis.set_xlabel(label)
+        axis.margins(y=0.15)
+    axes[0].invert_yaxis()
+    _legend_below(figure, axes[0], 2)
+    return figure
+
+
 def zeroshot(frame: pd.DataFrame) -> Figure:
     """Top-1 zero-shot accuracy by method, raw and without frequent latents; the dense embedding and chance as lines."""
     backbones = list(frame["backbone"].unique())

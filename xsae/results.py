@@ -21,11 +21,17 @@ MADE_BY = {
     "reconstruction": "02_sae_training", "training_curves": "02_sae_training", "alignment": "03_alignment",
     "matches": "03_alignment", "retrieval": "04_retrieval", "zeroshot": "04_retrieval", "claims": "08_paper",
     "steering": "05_steering", "steering_concepts": "05_steering", "monosemanticity": "06_monosemanticity",
-    "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "cos_sweep": "01_heterogeneity",
-    "modality_scores": "01_heterogeneity", "lambda_sweep": "03_alignment", "label_agreement": "03_alignment",
+    "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "cos_sweep": "01b_theory",
+    "retrieval_intervals": "04_retrieval", "steering_intervals": "05_steering",
+    "modality_scores": "01_heterogeneity", "lambda_sweep": "01b_theory", "label_agreement": "03_alignment",
 }  # fmt: skip
 # What needs concept labels or a second encoder, and so is not made of your own embeddings
-OF_THE_WORLD = ("zeroshot", "steering", "steering_concepts", "monosemanticity", "latent_scores", "label_agreement")
+OF_THE_WORLD = (
+    "zeroshot", "steering", "steering_concepts", "steering_intervals", "monosemanticity", "latent_scores",
+    "label_agreement",
+)  # fmt: skip
+# What needs no embeddings
+SYNTHETIC = ("cos_sweep", "lambda_sweep")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "pandas", "matplotlib", "snakemake", "papermill")
 
 

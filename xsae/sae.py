@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, vstack
 from torch import Tensor, nn
 
-from xsae.activations import ACTIVATIONS
+from xsae.activations import ACTIVATIONS, Code
 from xsae.kernels import decode
 
 
 @dataclass(frozen=True)
 class SAEConfig:
     """What a checkpoint must know. `dim`: embedding size d; `latents`: L; `k`: active latents per embedding (their mean
-    number for `batch_topk`); `normalize`: inputs are scaled to unit norm inside the model, so that no
+    number, but for `topk` and `matryoshka`); `normalize`: inputs are scaled to unit norm inside the model, so that no
     caller can forget it; `activation`: one of `ACTIVATIONS`."""
 
     dim: int
@@ -74,10 +74,10 @@ class SparseAutoencoder(nn.Module):
 
         w is k where k is exact; else the largest number active in a row, the other rows being filled with zeros.
         """
-        return self.activate(x, training=False)
+        return self.activate(x, training=False)[:2]
 
-    def activate(self, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        """`encode`, told whether x is a batch to learn from: see `activations`."""
+    def activate(self, x: Tensor, training: bool) -> Code:
+        """`encode`, told whether x is a batch to learn from, and the sparsity loss: see `activations`."""
         return self.activation(self.inputs(x) - self.decoder_bias, self.encoder, self.encoder_bias, training)
 
     def decode(self, values: Tensor, latents: Tensor) -> Tensor:

@@ -130,9 +130,10 @@ def train_sae(
             order = generator.permutation(n_pairs)
         pairs = order[step % per_epoch * batch :][:batch]
         x = sae.inputs(torch.from_numpy(np.concatenate([a[r[pairs]] for a, r in zip(arrays, rows, strict=True)])))
-        values, latents = sae.activate(x, training=True)
+        values, latents, sparsity = sae.activate(x, training=True)
         x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
         loss, losses = reconstruction_loss(x_hats, x, len(arrays))
+        loss = loss + sparsity
         if penalty:
             codes = zip(values.split(batch), latents.split(batch), strict=True)
             loss = loss + getattr(config, penalty) * PENALTIES[penalty](*codes)

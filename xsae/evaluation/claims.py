@@ -1,9 +1,10 @@
-"""Verdicts on the paper's claims, computed from the tables: holds, does not hold, or not testable."""
+"""Verdicts on the paper's claims (holds, does not hold, not testable), and intervals for differences."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 
 AT_CHANCE_P = 0.01  # below it, a recall is above what a random ranking gives
 
@@ -31,6 +32,24 @@ def at_chance(claim: str, recalls: Sequence[float], chance: float, n_queries: in
     test = f"recall above chance ({chance:.5f})? exact binomial, smallest p over seeds against {AT_CHANCE_P}"
     outcome = _outcome(margin >= 0)
     return {"claim": claim, **settings, "verdict": outcome, "mean": mean, "margin": margin, "seeds": n, "test": test}
+
+
+def interval(differences: np.ndarray, units: Sequence, resamples: int = 2000) -> dict[str, float]:
+    """Mean of paired differences, and its 95 % bootstrap interval (percentiles), `low` to `high`.
+
+    differences (n,): of two methods on the same query or concept; units (n,): what was drawn from the world, and so is
+    resampled as a whole, such as the image that owns five captions, under every seed. The same values give the same
+    interval. The interval is NaN where there are fewer than two units. Raises ValueError where lengths differ.
+    """
+    if len(differences) != len(units):
+        raise ValueError(f"interval: {len(differences)} differences and {len(units)} units; one unit each is needed")
+    own = pd.Series(differences, dtype=float).groupby(np.asarray(units)).mean().to_numpy()
+    low, high = np.nan, np.nan
+    if len(own) > 1:
+        low, high = bootstrap(
+            (own,), np.mean, n_resamples=resamples, batch=100, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
+    return {"difference": float(own.mean()), "low": float(low), "high": float(high)}
 
 
 def paired(frame: pd.DataFrame, better: str, worse: str) -> list[float]:

@@ -15,7 +15,16 @@ from xsae.evaluation._ranking import Rows, hit_probability, pessimistic_ranks, u
 def recall(
     queries: Rows, gallery: Rows, query_ids: Sequence, gallery_ids: Sequence, ks: Sequence[int] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Recall at k under pessimistic ranks.
+    """Recall at k under pessimistic ranks: `summary` of `ranks`, whose arguments and errors these are.
+
+    Returns:
+        `R@k` for each k (shares in [0, 1]); `median_rank`; `tie_rate`.
+    """
+    return summary(*ranks(queries, gallery, query_ids, gallery_ids), ks)
+
+
+def ranks(queries: Rows, gallery: Rows, query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """The pessimistic rank of every query's best own item, and whether that item is tied.
 
     rank = 1 + number of gallery items of other ids whose cosine reaches that of the query's best own item (within
     1e-6). A query is a hit at k if rank <= k, that is, if any of its own items is sure of a place in the top k.
@@ -25,26 +34,29 @@ def recall(
         gallery: (n_gallery, L) likewise. A row of zeros has cosine 0 to everything.
         query_ids: (n_queries,) what each query belongs to (the image id, say).
         gallery_ids: (n_gallery,) likewise; several items may own one id, as five captions own one image.
-        ks: cut-offs, at least 1.
 
     Returns:
-        `R@k` for each k (shares in [0, 1]); `median_rank`; `tie_rate`, the share of queries whose best own item ties
-        with at least one item of another id.
+        ranks (n_queries,) int64, from 1; tied (n_queries,) bool, ties with at least one item of another id.
 
     Raises:
-        ValueError: sizes do not fit, a value is not finite, a k is below 1, or a query has no own item in the gallery.
+        ValueError: sizes do not fit, a value is not finite, or a query has no own item in the gallery.
     """
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(f"recall: queries has shape {queries.shape} and gallery {gallery.shape}; widths must agree")
-    query_owner, gallery_owner = _owners(query_ids, gallery_ids, ks)
+    query_owner, gallery_owner = _owners(query_ids, gallery_ids)
     for name, rows, owner in (("query", queries, query_owner), ("gallery", gallery, gallery_owner)):
         if rows.shape[0] != len(owner):
             raise ValueError(f"recall: {len(owner)} {name}_ids for {rows.shape[0]} rows; one id per row is needed")
-    ranks, tied = pessimistic_ranks(
+    return pessimistic_ranks(
         unit_rows(queries, "recall: queries"),
         unit_rows(gallery, "recall: gallery"),
         lambda rows: query_owner[rows, None] == gallery_owner,
     )
+
+
+def summary(ranks: np.ndarray, tied: np.ndarray, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """`R@k` for each k >= 1, the share of queries whose rank is at most k; `median_rank`; `tie_rate`."""
+    _check(ks)
     figures = {f"R@{k}": float(np.mean(ranks <= k)) for k in ks}
     return figures | {"median_rank": float(np.median(ranks)), "tie_rate": float(tied.mean())}
 
@@ -53,19 +65,23 @@ def chance(query_ids: Sequence, gallery_ids: Sequence, ks: Sequence[int] = (1, 5
     """Expected `R@k` of a ranking drawn uniformly at random, exactly.
 
     A query with m own items among N misses with the hypergeometric probability C(N-m, k) / C(N, k)
-    = Π_{j<k} (N-m-j) / (N-j); the result is the mean over queries. Arguments and errors as for `recall`.
+    = Π_{j<k} (N-m-j) / (N-j); the result is the mean over queries. Arguments and errors as for `ranks`.
     """
-    query_owner, gallery_owner = _owners(query_ids, gallery_ids, ks)
+    _check(ks)
+    query_owner, gallery_owner = _owners(query_ids, gallery_ids)
     own = np.bincount(gallery_owner[gallery_owner >= 0])[query_owner]
     return {f"R@{k}": hit_probability(own, len(gallery_owner), k) for k in ks}
 
 
-def _owners(query_ids: Sequence, gallery_ids: Sequence, ks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _check(ks: Sequence[int]) -> None:
+    if any(k < 1 for k in ks):
+        raise ValueError(f"retrieval: ks is {tuple(ks)}; every k must be at least 1")
+
+
+def _owners(query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """Both lists of ids as integers, equal where the ids are."""
     if len(query_ids) == 0:
         raise ValueError("retrieval: query_ids is empty; at least one query is needed")
-    if any(k < 1 for k in ks):
-        raise ValueError(f"retrieval: ks is {tuple(ks)}; every k must be at least 1")
     gallery_owner, ids = pd.factorize(np.asarray(gallery_ids))
     query_ids = np.asarray(query_ids)
     query_owner = pd.Index(ids).get_indexer(query_ids)
