@@ -183,7 +183,7 @@ def npz(folder, **arrays):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (lambda f: ["nothing"], "config: 'nothing' is unknown; one of laptop, paper, smoke"),
+        (lambda f: ["nothing"], "config: 'nothing' is unknown; one of laptop, paper, paper-synthetic, smoke"),
         (lambda f: ["paper"], "add --embeddings FILE.npz"),
         (lambda f: [tiny(f, epoch=3)], "unknown parameter `epoch`; did you mean `epochs`?"),
         (lambda f: ["smoke", "--embeddings", f / "no.npz"], "no.npz: no such file"),
