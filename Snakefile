@@ -5,20 +5,24 @@
 #   01b_theory ----------------------------> 08_paper
 #
 # A chain, because each reads what the ones before it made: 01 trains the `separated` autoencoders that 02 goes on with.
-# 01b draws its own data; a config without backbones runs it alone.
+# 01b draws its own data: a config without backbones runs it alone, your own embeddings leave it out.
 # Embedding stores and checkpoints are no outputs here: the engine deletes a rule's outputs before it runs, and the
 # notebooks go on from what is finished by themselves.
 from pathlib import Path
 
+from xsae.classes import read_classes
 from xsae.config import load_config, run_name
 from xsae.paths import ROOT
-from xsae.results import MADE_BY, OF_THE_WORLD, SYNTHETIC
+from xsae.results import MADE_BY, OF_CLASSES, OF_THE_WORLD, SYNTHETIC
 from xsae.workflow import parameters
 
 NAME, EMBEDDINGS = config["name"], config.get("embeddings", "")
 SETTINGS = load_config(NAME, EMBEDDINGS, config.get("latents"))
 RUN = run_name(NAME, EMBEDDINGS)
-LEFT_OUT = OF_THE_WORLD if EMBEDDINGS else () if SETTINGS.backbones else set(MADE_BY) - set(SYNTHETIC)
+if EMBEDDINGS:
+    LEFT_OUT = {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(EMBEDDINGS) else OF_CLASSES)}
+else:
+    LEFT_OUT = set() if SETTINGS.backbones else set(MADE_BY) - set(SYNTHETIC)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in LEFT_OUT}
 NOTEBOOKS = sorted(set(TABLES.values()))
 CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]

@@ -17,7 +17,7 @@ import yaml
 from xsae.config import load_config
 from xsae.methods import METHODS
 from xsae.paths import ROOT
-from xsae.results import MADE_BY, OF_THE_WORLD
+from xsae.results import MADE_BY, OF_THE_WORLD, SYNTHETIC
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 TINY = {
@@ -151,7 +151,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
 
 def test_a_failing_notebook_is_named_with_its_cell_and_error(tmp_path):
     config = tiny(tmp_path, backbones=["vit", "clip"])
-    status, output = call(tmp_path, config)
+    status, output = call(tmp_path, config, "--until", "00_embeddings")
     assert status != 0
     assert "00_embeddings, cell " in output and "ValueError: backbone: 'clip' is unknown; one of vit, resnet" in output
     assert "Traceback" not in output and "RuleException" not in output
@@ -162,17 +162,41 @@ def test_a_failing_notebook_is_named_with_its_cell_and_error(tmp_path):
 def test_real_clip_embeddings_run_from_end_to_end_and_apart(tmp_path):
     if not COCO.is_file():
         pytest.skip("the shared CLIP embeddings are not on this machine")
-    status, output = call(tmp_path, "smoke", "--embeddings", COCO)
+    with np.load(COCO) as data:
+        arrays = dict(data)
+    # Classes of the captions' own words: a class's direction is the mean of the captions that name it.
+    words = ("bathroom", "cat", "kitchen", "motorcycle")
+    named = np.array([[word in caption.lower().split() for word in words] for caption in arrays["caption"]])
+    one = np.flatnonzero(named.sum(axis=1) == 1)
+    own = npz(
+        tmp_path, **arrays, class_text=(named.T @ arrays["text"]) / named.sum(axis=0)[:, None],
+        class_image=arrays["image"][one], class_label=named[one].argmax(axis=1),
+    )  # fmt: skip
+    root = tmp_path / "root"
+    root.mkdir()
+    status, output = call(root, "smoke", "--embeddings", own)
     assert status == 0, output
-    run = f"smoke-{COCO.stem}"
-    assert [path.name for path in (tmp_path / "results").iterdir()] == [run]
-    embeddings = pd.read_csv(tmp_path / "results" / run / "embeddings.csv").set_index("metric")["value"]
+    assert [path.name for path in (root / "results").iterdir()] == ["smoke-own"]
+    results = root / "results/smoke-own"
+    embeddings = pd.read_csv(results / "embeddings.csv").set_index("metric")["value"]
     assert embeddings["n_pairs"] == 100 and embeddings["matched_cosine"] == pytest.approx(0.31, abs=0.02)
-    reconstruction = pd.read_csv(tmp_path / "results" / run / "reconstruction.csv")
+    reconstruction = pd.read_csv(results / "reconstruction.csv")
     assert set(reconstruction["latents"]) == {128, 64}  # sized to 400 training pairs: 128 in all, 64 a modality
-    assert (tmp_path / "figures" / run / "retrieval.png").is_file()
-    made = {path.stem for path in (tmp_path / "results" / run).glob("*.csv")}
-    assert made == set(MADE_BY) - set(OF_THE_WORLD)
+    zeroshot = pd.read_csv(results / "zeroshot.csv").query("metric == 'top-1'").set_index("method")["value"]
+    assert zeroshot["dense"] > 0.9 and zeroshot["chance"] == 0.25
+    assert (root / "figures/smoke-own/retrieval.png").is_file()
+    assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY) - {*OF_THE_WORLD, *SYNTHETIC}
+
+
+def test_own_embeddings_without_classes_are_not_asked_for_zero_shot(tmp_path):
+    rng = np.random.default_rng(0)
+    own = npz(tmp_path, image=rng.standard_normal((20, 4)), text=rng.standard_normal((20, 4)))
+    with_classes = tmp_path / "with.npz"
+    with np.load(own) as data:
+        np.savez(with_classes, **data, class_text=np.eye(4), class_image=np.eye(4), class_label=np.arange(4))
+    for file, asked in ((own, False), (with_classes, True)):
+        status, output = call(tmp_path, "smoke", "--latents", "16", "--embeddings", file, "-n", "--detailed-summary")
+        assert status == 0 and ("zeroshot.csv" in output) == asked, output
 
 
 def npz(folder, **arrays):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from xsae.evaluation.zeroshot import accuracy, average_templates, chance, drop_frequent
+from xsae.evaluation.zeroshot import accuracy, chance, drop_frequent
 
 
 @pytest.fixture(params=[np.asarray, sparse.csr_array], ids=["dense", "sparse"])
@@ -87,14 +87,6 @@ def test_chance_averages_over_images_and_is_what_random_codes_score():
         assert found[name] == pytest.approx(value, abs=0.03), name
 
 
-def test_templates_are_averaged_as_directions():
-    # Class 0: (1, 0) and (0, 1), at lengths 10 and 1, average to the diagonal. Class 1: the same prompt twice.
-    embeddings = np.array([[[10, 0], [0, 1]], [[3, 4], [3, 4]]], np.float32)
-    average = average_templates(embeddings)
-    np.testing.assert_allclose(average, [[0.5**0.5, 0.5**0.5], [0.6, 0.8]], rtol=1e-6)
-    assert average.dtype == np.float32
-
-
 def test_errors_say_what_does_not_fit(rows):
     two = rows([[1, 0], [0, 1]])
     with pytest.raises(ValueError, match=r"images has shape \(2, 2\) and classes \(1, 3\)"):
@@ -113,11 +105,5 @@ def test_errors_say_what_does_not_fit(rows):
         accuracy(two, two, [0, 1], ks=(0, 1))
     with pytest.raises(ValueError, match=r"accuracy: classes holds NaN or infinity \(first in row 1\)"):
         accuracy(two, rows([[1, 0], [np.nan, 1]]), [0, 1])
-    with pytest.raises(ValueError, match=r"embeddings has shape \(2, 3\)"):
-        average_templates(np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"embeddings of the prompts: 1 rows are zero or not finite \(first: 2\)"):
-        average_templates(np.array([[[1, 0], [1, 0]], [[0, 0], [1, 0]]]))
-    with pytest.raises(ValueError, match=r"means of the classes: 1 rows are zero"):
-        average_templates(np.array([[[1, 0], [-1, 0]]]))
     with pytest.raises(ValueError, match="codes_reference has 0 rows"):
         drop_frequent(sparse.csr_array((0, 3)))

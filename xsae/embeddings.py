@@ -3,6 +3,7 @@
 <store>/image.npy, text.npy, …   float32 (n_modality, d), unit rows, any modality names
 <store>/pairs.parquet            a row per pair: one column per modality (its matrix row), `split`, captions, labels
 <store>/manifest.json            model, source, shapes, size and sha256 of every file, software versions
+<store>/classes/                 where there are any: the classes of zero-shot classification (see `classes`)
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -86,7 +87,7 @@ def write_store(
     that point outside a matrix, unknown splits, or a row that is in train and test pairs at once.
     """
     path = Path(path)
-    arrays = {name: _checked(name, array) for name, array in embeddings.items()}
+    arrays = {name: checked(name, array) for name, array in embeddings.items()}
     if len(dims := {array.shape[1] for array in arrays.values()}) != 1:
         shown = ", ".join(f"{name} {array.shape[1]}" for name, array in arrays.items())
         raise ValueError(
@@ -203,6 +204,19 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
 
     Raises FileNotFoundError or ValueError, one line naming the file and what is wrong. Nothing is unpickled.
     """
+    arrays = read_arrays(file, ("image", "text", "caption", "image_index"))
+    if missing := {"image", "text"} - set(arrays):
+        raise ValueError(
+            f"{file}: array `{min(missing)}` is missing; found {', '.join(arrays) or 'none that is known'}"
+        )
+    return _check_own(arrays, str(file))
+
+
+def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the arrays `names` that an `.npz` holds. Nothing is unpickled.
+
+    Raises FileNotFoundError or ValueError, one line naming the file.
+    """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; the path of an .npz with arrays `image` and `text` is needed")
@@ -211,13 +225,9 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
         if not isinstance(data, np.lib.npyio.NpzFile):
             raise ValueError("a single array, not an .npz with arrays `image` and `text`")
         with data:
-            names = [name for name in ("image", "text", "caption", "image_index") if name in data.files]
-            if missing := {"image", "text"} - set(names):
-                raise ValueError(f"array `{min(missing)}` is missing; found {', '.join(data.files) or 'none'}")
-            arrays = {name: data[name] for name in names}
+            return {name: data[name] for name in names if name in data.files}
     except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         raise ValueError(f"{file}: not readable: {str(error).splitlines()[0]}") from None
-    return _check_own(arrays, str(file))
 
 
 def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> EmbeddingStore:
@@ -230,7 +240,7 @@ def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> Em
 # --- checks ---
 
 
-def _checked(name: str, array: np.ndarray) -> np.ndarray:
+def checked(name: str, array: np.ndarray) -> np.ndarray:
     """The matrix as float32, once its rows are known to be finite and not zero."""
     array = np.asarray(array)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
@@ -247,7 +257,7 @@ def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str,
     """What a user hands in, without the absent arrays, once it fits together."""
     own = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     try:
-        image, text = _checked("image", own["image"]), _checked("text", own["text"])
+        image, text = checked("image", own["image"]), checked("text", own["text"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if image.shape[1] != text.shape[1]:

@@ -47,6 +47,10 @@ class RunPaths:
         """The embedding store of a backbone."""
         return self.artifacts / "embeddings" / backbone
 
+    def classes(self, backbone: str) -> Path:
+        """The zero-shot classes of a backbone: within its store, so that none outlives the store it belongs to."""
+        return self.embeddings(backbone) / "classes"
+
     def checkpoint(self, backbone: str, method: str, seed: int) -> Path:
         """The autoencoders of one method and seed."""
         return self.artifacts / "checkpoints" / backbone / f"{method}-seed{seed}"

@@ -27,9 +27,9 @@ MADE_BY = {
 }  # fmt: skip
 # What needs concept labels or a second encoder, and so is not made of your own embeddings
 OF_THE_WORLD = (
-    "zeroshot", "steering", "steering_concepts", "steering_intervals", "monosemanticity", "latent_scores",
-    "label_agreement",
+    "steering", "steering_concepts", "steering_intervals", "monosemanticity", "latent_scores", "label_agreement",
 )  # fmt: skip
+OF_CLASSES = ("zeroshot",)  # made of your own embeddings where they come with classes
 # What needs no embeddings
 SYNTHETIC = ("cos_sweep", "lambda_sweep")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "pandas", "matplotlib", "snakemake", "papermill")

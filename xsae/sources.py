@@ -9,6 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from xsae import encoders, scenes
+from xsae.classes import average_templates, write_classes
 from xsae.embeddings import EmbeddingStore, write_store
 
 CAPTIONS_PER_IMAGE = 5
@@ -48,6 +49,7 @@ def embed_world(
 ) -> dict[str, EmbeddingStore]:
     """Draw the world once and embed it with every backbone: backbone -> store, written to `folders[backbone]`.
 
+    Each store's `classes` holds the test images with the classes of `scenes.prompts` that are right for them.
     `weights` is the folder of the encoders' weights. Raises ValueError or FileNotFoundError for an unknown backbone.
     """
     models: dict[str, open_clip.CLIP] = {name: encoders.load(name, weights) for name in folders}
@@ -55,6 +57,11 @@ def embed_world(
     total = sum(-(-len(own) // 512) for own in splits.values())
     drawn = (batch for own in splits.values() for batch in scenes.batches(own))
     images = encoders.embed_images(list(models.values()), tqdm(drawn, "draw and embed scenes", total))
+    prompts = scenes.prompts()
+    place = {label: row for row, label in enumerate(prompts)}
+    labels = [
+        {place[label] for label in splits["test"].concepts(row) if label in place} for row in range(len(splits["test"]))
+    ]
     stores = {}
     for (name, model), image in zip(tqdm(models.items(), "embed captions"), images, strict=True):
         stores[name] = write_store(
@@ -63,5 +70,14 @@ def embed_world(
             pairs,
             model=f"xsae {name}",
             source=f"scenes, {n_train} train and {n_test} test images, {CAPTIONS_PER_IMAGE} captions each",
+        )
+        asked = encoders.embed_texts(model, [text for own in prompts.values() for text in own])
+        write_classes(
+            folders[name] / "classes",
+            image[n_train:],
+            average_templates(asked.reshape(len(prompts), -1, asked.shape[1])),
+            labels,
+            model=f"xsae {name}",
+            source=f"every colour of every shape, {len(prompts)} classes",
         )
     return stores

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
+from xsae.classes import read_classes
 from xsae.config import Config, load_config, run_name
 from xsae.embeddings import read_npz
 from xsae.paths import ROOT, RunPaths, output_root
@@ -71,6 +72,7 @@ def run(name: str, embeddings: str, latents: int | None, engine_options: list[st
     if embeddings:
         embeddings = str(Path(embeddings).resolve())
         read_npz(embeddings)
+        read_classes(embeddings)
     if name.endswith(".yaml"):
         name = str(Path(name).resolve())
     load_config(name, embeddings, latents)

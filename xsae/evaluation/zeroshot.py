@@ -1,6 +1,6 @@
 """Zero-shot classification in code space: image codes against the codes of prompted classes (paper, main table).
 
-A class is a set of prompts. Their text embeddings are averaged and normalised (`average_templates`), then encoded by
+A class is a set of prompts. Their text embeddings are averaged and normalised (`xsae.classes`), then encoded by
 the text SAE, and the class whose code has the largest cosine with the image's is the answer. An image that holds
 several objects has several right classes, any of which is a right answer. The paper reports two variants: raw, and
 without the latents that fire on more than half of the images, whose columns are then left out of both:
@@ -14,31 +14,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from scipy import sparse
 
-from xsae.evaluation._ranking import Rows, hit_probability, pessimistic_ranks, unit_directions, unit_rows
+from xsae.evaluation._ranking import Rows, hit_probability, pessimistic_ranks, unit_rows
 
 FREQUENT = 0.5  # a latent that fires on a larger share of the images than this tells none of them apart
-
-
-def average_templates(embeddings: np.ndarray) -> np.ndarray:
-    """One embedding per class: the unit-norm mean of its prompts' unit-norm embeddings (Radford et al. 2021, 3.1.4).
-
-    Args:
-        embeddings: (c, t, d), the text embeddings of t prompts for each of c classes. Rows are normalised here.
-
-    Returns:
-        (c, d) float32 unit rows.
-
-    Raises:
-        ValueError: another number of axes, no prompt, or an embedding, or a class's mean, is zero or not finite.
-    """
-    if embeddings.ndim != 3 or 0 in embeddings.shape:
-        raise ValueError(
-            f"average_templates: embeddings has shape {embeddings.shape}; (classes, templates, d) is needed"
-        )
-    c, t, d = embeddings.shape
-    prompts = unit_directions(embeddings.reshape(c * t, d), "average_templates: embeddings of the prompts")
-    mean = prompts.reshape(c, t, d).mean(axis=1)
-    return unit_directions(mean, "average_templates: means of the classes").astype(np.float32)
 
 
 def drop_frequent(codes_reference: sparse.csr_array) -> np.ndarray:
