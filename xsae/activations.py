@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from xsae.kernels import batch_topk_encode, largest, threshold_encode, topk_encode
+from xsae.kernels import batch_topk_encode, encode_above, threshold_encode, topk_encode
 
 Code = tuple[Tensor, Tensor, Tensor | float]
 
@@ -83,8 +83,7 @@ class ReLU(TopK):
         self.register_buffer("log_weight", torch.tensor(1e-3).log())
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
-        pre = torch.addmm(bias, x, weight.T)
-        values, latents = largest(pre, pre > 0)
+        values, latents = threshold_encode(x, weight, bias, bias.new_zeros(()))
         if not training:
             return values, latents, 0.0
         active = (values > 0).sum().item() / len(values)
@@ -107,20 +106,20 @@ class JumpReLU(TopK):
         self.threshold = nn.Parameter(torch.full((latents,), BANDWIDTH))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
-        pre, threshold = torch.addmm(bias, x, weight.T), self.threshold.abs()
-        codes, active = _Jump.apply(pre, threshold)
+        threshold = self.threshold.abs()
         # just below its threshold an entry is 0, but its gradient is not: in training it belongs to the code
-        margin = (pre - threshold).detach()
-        _, latents = largest(margin, margin > (-BANDWIDTH / 2 if training else 0))
+        margin = BANDWIDTH / 2 if training else 0.0
+        pre, latents = encode_above(x, weight, bias, threshold.detach() - margin)
+        codes, active = _Jump.apply(pre, threshold[latents])
         sparsity = (active.sum(1).mean() / self.k - 1).square() if training else 0.0
-        return codes.gather(1, latents), latents, sparsity
+        return codes, latents, sparsity
 
 
 BANDWIDTH = 0.05
 
 
 class _Jump(torch.autograd.Function):
-    """pre (n, L), threshold (L,) >= 0 -> pre H(pre - threshold) and H(pre - threshold).
+    """pre and threshold >= 0, of one shape -> pre H(pre - threshold) and H(pre - threshold).
 
     The gradients to pre are exact where they exist. Those to the threshold are estimates (Rajamanoharan et al. 2024,
     Eq. 11-12), with eps = BANDWIDTH and the rectangle K(u) = 1 for |u| < 1/2, else 0:
@@ -137,7 +136,7 @@ class _Jump(torch.autograd.Function):
     def backward(ctx, grad_codes: Tensor, grad_active: Tensor) -> tuple[Tensor, Tensor]:
         pre, threshold = ctx.saved_tensors
         kernel = ((pre - threshold).abs() < BANDWIDTH / 2) / BANDWIDTH
-        return grad_codes * (pre > threshold), -((threshold * grad_codes + grad_active) * kernel).sum(0)
+        return grad_codes * (pre > threshold), -(threshold * grad_codes + grad_active) * kernel
 
 
 ACTIVATIONS = {

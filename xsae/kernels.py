@@ -14,9 +14,11 @@ from torch import Tensor
 def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int) -> Tensor:
     """sum over (i, j) of weights[i, j] * rows[i], added to row indices[i, j] of the result.
 
-    indices int64 (n, k), weights (n, k), rows (n, d) -> (n_latents, d). Sorted by latent, this is a sum over bags of
-    rows: neither a (n, n_latents) nor a (n, k, d) tensor is ever held.
+    indices int64 (n, k), distinct in a row, weights (n, k), rows (n, d) -> (n_latents, d). Sorted by latent, this is a
+    sum over bags of rows: neither a (n, n_latents) nor a (n, k, d) tensor is ever held, unless codes are full.
     """
+    if _full(indices, n_latents):
+        return dense(weights, indices, n_latents).T @ rows
     flat = indices.flatten()
     order = torch.argsort(flat, stable=True)
     counts = torch.bincount(flat, minlength=n_latents)
@@ -26,19 +28,29 @@ def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int)
     )  # fmt: skip
 
 
+def dense(values: Tensor, indices: Tensor, n_latents: int) -> Tensor:
+    """Codes as a matrix: values (n, k) at indices (n, k), distinct in a row, of (n, n_latents), else 0."""
+    return values.new_zeros(len(values), n_latents).scatter(1, indices, values)
+
+
+def _full(indices: Tensor, n_latents: int) -> bool:
+    """Whether codes are so full that dense products are the faster ones, as measured at L = 512 to 8192."""
+    return 32 * indices.shape[1] > n_latents
+
+
 class _Encode(torch.autograd.Function):
+    """Entries of pre = x weight^T + bias: `select` gives their values (n, w) and latents (n, w), distinct in a row."""
+
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, select: Callable) -> tuple[Tensor, Tensor]:
         values, indices = select(torch.addmm(bias, x, weight.T))
-        values = values.relu()  # of the selected only: a rectified pre-activation has the same largest
-        ctx.save_for_backward(x, weight, values, indices)
+        ctx.save_for_backward(x, weight, indices)
         ctx.mark_non_differentiable(indices)
         return values, indices
 
     @staticmethod
-    def backward(ctx, grad_values: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, weight, values, indices = ctx.saved_tensors
-        grad = torch.where(values > 0, grad_values, 0)
+    def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight, indices = ctx.saved_tensors
         grad_weight = scatter_rows(indices, grad, x, len(weight))
         grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
         grad_x = decode(grad, indices, weight) if ctx.needs_input_grad[0] else None
@@ -64,7 +76,9 @@ def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool =
     x (n, d), weight (L, d), bias (L,). A row with fewer than k positive pre-activations is filled with zeros. The
     largest come first where `ordered`; else in no order, which is faster.
     """
-    return _Encode.apply(x, weight, bias, lambda pre: pre.topk(k, dim=1, sorted=ordered))
+    # rectified after the selection: a rectified pre-activation has the same largest
+    values, indices = _Encode.apply(x, weight, bias, lambda pre: pre.topk(k, dim=1, sorted=ordered))
+    return values.relu(), indices
 
 
 def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -74,24 +88,42 @@ def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[
     """
 
     def select(pre: Tensor) -> tuple[Tensor, Tensor]:
-        return largest(pre, pre >= pre.flatten().kthvalue(pre.numel() - k * len(pre) + 1).values)
+        # at least n k entries reach the smallest of the rows' k largest: the search for the cutoff can start there
+        candidates = pre[pre >= pre.topk(k, dim=1, sorted=False).values.min()]
+        keep = pre >= candidates.kthvalue(len(candidates) - k * len(pre) + 1).values
+        indices = _largest(pre, keep)
+        return torch.where(keep.gather(1, indices), pre.gather(1, indices), 0), indices
 
-    return _Encode.apply(x, weight, bias, select)
+    values, indices = _Encode.apply(x, weight, bias, select)
+    return values.relu(), indices
 
 
 def threshold_encode(x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """All of ReLU(x weight^T + bias) above one `threshold` >= 0: values (n, w) >= 0, latents int64 (n, w), as above."""
-    return _Encode.apply(x, weight, bias, lambda pre: largest(pre, pre > threshold))
+    values, indices = encode_above(x, weight, bias, threshold)
+    return torch.where(values > threshold, values, 0), indices
 
 
-def largest(scores: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """What `keep` (n, L) marks, as rows of one width w: scores (n, w), 0 where not kept, and latents int64 (n, w).
+def encode_above(x: Tensor, weight: Tensor, bias: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """All of pre = x weight^T + bias above `floor`, a scalar or (L,): pre (n, w) there, and latents int64 (n, w).
 
-    In each row the kept must be its largest scores. w is the largest number kept in a row, at least 1.
+    w is the largest number that any row holds, at least 1. The other rows are filled with entries at or below it.
+    """
+
+    def select(pre: Tensor) -> tuple[Tensor, Tensor]:
+        indices = _largest(pre - floor, pre > floor)
+        return pre.gather(1, indices), indices
+
+    return _Encode.apply(x, weight, bias, select)
+
+
+def _largest(scores: Tensor, keep: Tensor) -> Tensor:
+    """Latents of a row's largest scores (n, L), as many as `keep` (n, L) marks in the row that holds most: (n, w).
+
+    In each row the kept must be its largest scores.
     """
     width = max(keep.sum(1).tolist(), default=0) or 1
-    values, latents = scores.topk(width, dim=1, sorted=False)
-    return torch.where(keep.gather(1, latents), values, 0), latents
+    return scores.topk(width, dim=1, sorted=False).indices
 
 
 def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
@@ -99,6 +131,6 @@ def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
 
     The indices of a row are distinct.
     """
-    if 8 * indices.shape[1] > len(dictionary):  # codes so full that a dense product is the faster one
-        return values.new_zeros(len(values), len(dictionary)).scatter(1, indices, values) @ dictionary
+    if _full(indices, len(dictionary)):
+        return dense(values, indices, len(dictionary)) @ dictionary
     return _Decode.apply(values, indices, dictionary)
