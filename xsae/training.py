@@ -90,6 +90,67 @@ def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> 
     return (codes @ sae.dictionary[dead] - residual).square().sum() / residual.square().sum().clamp_min(1e-12)
 
 
+class Trainer:
+    """The optimiser of one autoencoder, a step at a time: what `train_sae` repeats and `benchmarks.training` times.
+
+    `steps`: of the whole training, which the learning rate is planned over; `n_modalities`: how many batches of pairs
+    `step` is given one after the other; `penalty`: the name of one of `PENALTIES`, or none; `patience`: steps without
+    firing after which a latent counts as dead for the AuxK loss.
+    """
+
+    def __init__(
+        self,
+        sae: SparseAutoencoder,
+        config: TrainingConfig,
+        steps: int,
+        n_modalities: int = 1,
+        penalty: str = "",
+        patience: int = 1000,
+    ) -> None:
+        self.sae, self.config, self.n_modalities, self.penalty, self.patience = (
+            sae, config, n_modalities, penalty, patience
+        )  # fmt: skip
+        warmup = max(round(config.warmup * steps), 1)
+
+        def rate(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            if not config.decay:
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+        self.optimiser = torch.optim.AdamW(
+            sae.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate)
+        self.idle = torch.zeros(sae.config.latents, dtype=torch.int64)  # steps since a latent last fired
+
+    def step(self, x: Tensor) -> list[float]:
+        """Learn from x (n_modalities * batch, d), one modality after the other; the reconstruction loss of each."""
+        sae, config = self.sae, self.config
+        x = sae.inputs(x)
+        values, latents, sparsity = sae.activate(x, training=True)
+        x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
+        loss, losses = reconstruction_loss(x_hats, x, self.n_modalities)
+        loss = loss + sparsity
+        if self.penalty:
+            codes = zip(values.chunk(self.n_modalities), latents.chunk(self.n_modalities), strict=True)
+            loss = loss + getattr(config, self.penalty) * PENALTIES[self.penalty](*codes)
+        if config.aux_coefficient:
+            self.idle += 1
+            self.idle[latents[values > 0]] = 0
+            dead = torch.nonzero(self.idle >= self.patience).flatten()
+            if len(dead):
+                loss = loss + config.aux_coefficient * aux_loss(sae, x, x_hats[-1], dead)
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), config.clip_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        sae.normalize_dictionary()
+        return [part.item() for part in losses]
+
+
 def train_sae(
     arrays: Sequence[np.ndarray],
     rows: Sequence[np.ndarray],
@@ -110,47 +171,17 @@ def train_sae(
     batch = min(config.batch_size, max(n_pairs // 4, 2))
     per_epoch = n_pairs // batch
     steps = max(config.epochs * per_epoch, config.min_steps)
-    warmup = max(round(config.warmup * steps), 1)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        if not config.decay:
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-    optimiser = torch.optim.AdamW(sae.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    trainer = Trainer(sae, config, steps, len(arrays), penalty, patience=per_epoch)
     generator = np.random.default_rng(seed)
-    idle = torch.zeros(sae.config.latents, dtype=torch.int64)  # steps since a latent last fired
     history, sums, since = [], np.zeros(len(arrays)), 0
     bar = tqdm(total=steps, desc=progress, disable=progress is None, mininterval=1)
     for step in range(steps):
         if step % per_epoch == 0:
             order = generator.permutation(n_pairs)
         pairs = order[step % per_epoch * batch :][:batch]
-        x = sae.inputs(torch.from_numpy(np.concatenate([a[r[pairs]] for a, r in zip(arrays, rows, strict=True)])))
-        values, latents, sparsity = sae.activate(x, training=True)
-        x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
-        loss, losses = reconstruction_loss(x_hats, x, len(arrays))
-        loss = loss + sparsity
-        if penalty:
-            codes = zip(values.split(batch), latents.split(batch), strict=True)
-            loss = loss + getattr(config, penalty) * PENALTIES[penalty](*codes)
-        if config.aux_coefficient:
-            idle += 1
-            idle[latents[values > 0]] = 0
-            dead = torch.nonzero(idle >= per_epoch).flatten()
-            if len(dead):
-                loss = loss + config.aux_coefficient * aux_loss(sae, x, x_hats[-1], dead)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), config.clip_norm)
-        optimiser.step()
-        schedule.step()
-        sae.normalize_dictionary()
+        x = torch.from_numpy(np.concatenate([a[r[pairs]] for a, r in zip(arrays, rows, strict=True)]))
+        sums += trainer.step(x)
         bar.update()
-        sums += [part.item() for part in losses]
         since += 1
         if (step + 1) % per_epoch == 0 or step + 1 == steps:
             epoch = step // per_epoch + 1
