@@ -130,18 +130,23 @@ def dense_reference(name, sae, x, k):
     return loss, {key: value.grad for key, value in p.items()}
 
 
-@pytest.mark.parametrize("shift", [0.0, -0.7], ids=["usual", "rows with few or none active"])
+@pytest.mark.parametrize(
+    ("latents", "shift"),
+    [(40, 0.0), (40, -0.7), (2000, -1.8)],
+    ids=["full codes", "rows with few or none active", "sparse codes"],  # full ones take dense products
+)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_loss_and_every_gradient_equal_dense_autograd(name, shift):
+def test_loss_and_every_gradient_equal_dense_autograd(name, latents, shift):
     torch.manual_seed(0)
     k = 4
-    sae = SparseAutoencoder(SAEConfig(12, 40, k, normalize=False, activation=name))
+    sae = SparseAutoencoder(SAEConfig(12, latents, k, normalize=False, activation=name))
     with torch.no_grad():
         sae.encoder_bias.uniform_(-0.1, 0.1).add_(shift)
         sae.decoder_bias.uniform_(-0.1, 0.1)
     x = torch.randn(64, 12)
-    values, latents, sparsity = sae.activate(x, training=True)
-    x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
+    values, active, sparsity = sae.activate(x, training=True)
+    assert (32 * values.shape[1] > latents) == (latents == 40)
+    x_hats = [sae.decode(values[:, :m], active[:, :m]) for m in sae.activation.levels]
     loss = sum((x_hat - x).square().sum() for x_hat in x_hats) / len(x_hats) + 100 * sparsity
     loss.backward()
     exact, gradients = dense_reference(name, sae, x, k)

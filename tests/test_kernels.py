@@ -14,9 +14,12 @@ def dense(x, weight, bias, dictionary, k):
 
 @pytest.mark.parametrize(
     ("n", "d", "latents", "k", "shift"),
-    [(64, 16, 40, 4, 0.0), (1, 8, 12, 3, 0.0), (20, 6, 10, 10, 0.0), (50, 8, 30, 8, -2.0), (9, 4, 6, 2, -50.0)],
-    ids=["usual", "batch of one", "k = L", "rows with fewer than k positive", "nothing fires"],
-)
+    [
+        (64, 16, 400, 4, 0.0), (64, 16, 40, 4, 0.0), (1, 8, 120, 3, 0.0), (20, 6, 10, 10, 0.0), (50, 8, 300, 8, -2.5),
+        (9, 4, 100, 2, -50.0),
+    ],
+    ids=["usual", "full", "batch of one", "k = L", "rows with fewer than k positive", "nothing fires"],
+)  # fmt: skip
 def test_output_and_every_gradient_equal_dense_autograd(n, d, latents, k, shift):
     torch.manual_seed(n)
     x, weight, dictionary = torch.randn(n, d), torch.randn(latents, d), torch.randn(latents, d)
@@ -45,16 +48,18 @@ def test_duplicate_maxima_keep_k_and_their_gradient_is_one_of_them():
     assert weight.grad[:2].sum(0).tolist() == [1, 0, 0]  # to one of the two equal latents, not to both
 
 
-def test_scatter_rows_adds_by_latent():
+@pytest.mark.parametrize("latents", [4, 100], ids=["full", "sparse"])
+def test_scatter_rows_adds_by_latent(latents):
     indices, weights = torch.tensor([[0, 2], [2, 1]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    # latent 0: 1*row0; 1: 4*row1; 2: 2*row0 + 3*row1; 3: nothing
-    assert scatter_rows(indices, weights, rows, 4).tolist() == [[1, 0], [0, 4], [2, 3], [0, 0]]
+    # latent 0: 1*row0; 1: 4*row1; 2: 2*row0 + 3*row1; from 3 on: nothing
+    added = scatter_rows(indices, weights, rows, latents)
+    assert added[:3].tolist() == [[1, 0], [0, 4], [2, 3]] and not added[3:].any()
 
 
 def test_latents_that_never_fire_get_no_gradient():
     torch.manual_seed(0)
-    weight, bias = torch.randn(10, 4, requires_grad=True), torch.zeros(10)
+    weight, bias = torch.randn(200, 4, requires_grad=True), torch.zeros(200)
     bias[5:] = -100
     values, indices = topk_encode(torch.randn(8, 4), weight, bias, 3)
     values.sum().backward()
