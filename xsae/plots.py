@@ -347,7 +347,10 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
             axis.axhline(value, ls=line, color=METHOD_COLOURS[method], label=method)
         axis.set_xscale("log", base=2)
         axis.set_xlabel("weight, × the paper's")
-        _from_zero(axis)
+        if metric == "GRE":  # a weight too large loses directions altogether, by orders of magnitude
+            axis.set_yscale("log")
+        else:
+            _from_zero(axis)
     _legend_below(figure, axes[0], 5)
     return figure
 
