@@ -4,11 +4,15 @@ Plain autograd pays about five dense (batch x L) products a step. Here the forwa
 decoder and every gradient work on the (batch, k) values and indices. Gradients are those of dense autograd.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Products at chosen places exist in torch for this layout alone, which it calls a beta at the first use.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int) -> Tensor:
@@ -57,6 +61,16 @@ class _Encode(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
+def _sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
+    """The entries of rows dictionary^T at indices (n, k), and no others: (n, d), (L, d) -> (n, k)."""
+    n, k = indices.shape
+    pattern = torch.sparse_csr_tensor(
+        torch.arange(0, n * k + 1, k), indices.flatten(), rows.new_zeros(n * k), (n, len(dictionary)),
+        check_invariants=False,  # columns need not be in order to have their dot products taken
+    )  # fmt: skip
+    return torch.sparse.sampled_addmm(pattern, rows, dictionary.T, beta=0.0).values().view(n, k)
+
+
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
@@ -66,8 +80,7 @@ class _Decode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor]:
         values, indices, dictionary = ctx.saved_tensors
-        grad_values = torch.einsum("nkd,nd->nk", F.embedding(indices, dictionary), grad)
-        return grad_values, None, scatter_rows(indices, values, grad, len(dictionary))
+        return _sampled(grad, dictionary, indices), None, scatter_rows(indices, values, grad, len(dictionary))
 
 
 def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,27 @@
+"""Random codes as uneven as real ones: few latents fire often, many seldom, and pairs have latents in common."""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+
+def paired_codes(n_pairs: int, latents: int, k: int, seed: int = 0) -> tuple[csr_array, csr_array]:
+    """Two float32 (n_pairs, latents) arrays of k positive entries a row, half of whose latents a pair has in common.
+
+    Latent j fires at a rate that falls like 1 / sqrt(j), after a shuffle of the latents of each side.
+    """
+    rng = np.random.default_rng(seed)
+    shared = _draw(rng, n_pairs, latents, k // 2)
+    sides = []
+    for _ in range(2):
+        own = np.concatenate([shared, _draw(rng, n_pairs, latents, k - k // 2)], axis=1)
+        columns = rng.permutation(latents)[own]
+        values = rng.exponential(size=own.shape).astype(np.float32)
+        code = csr_array((values.ravel(), columns.ravel(), np.arange(n_pairs + 1) * k), shape=(n_pairs, latents))
+        code.sum_duplicates()
+        sides.append(code)
+    return sides[0], sides[1]
+
+
+def _draw(rng: np.random.Generator, n: int, latents: int, k: int) -> np.ndarray:
+    """int (n, k) with density falling like 1 / sqrt: the square of a uniform number."""
+    return (latents * rng.random((n, k)) ** 2).astype(np.int64)
