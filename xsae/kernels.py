@@ -43,11 +43,17 @@ def _full(indices: Tensor, n_latents: int) -> bool:
 
 
 class _Encode(torch.autograd.Function):
-    """Entries of pre = x weight^T + bias: `select` gives their values (n, w) and latents (n, w), distinct in a row."""
+    """Entries of pre = x weight^T + bias: those whose latents (n, w), distinct in a row, `select(pre)` gives.
+
+    Under `torch.autocast` the product that latents are selected by has its precision, and they alone are computed again
+    in that of x: a lower precision may prefer one of two nearly equal latents to the other, and changes no value.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, select: Callable) -> tuple[Tensor, Tensor]:
-        values, indices = select(torch.addmm(bias, x, weight.T))
+        pre = torch.addmm(bias, x, weight.T)
+        indices = select(pre)
+        values = pre.gather(1, indices) if pre.dtype == x.dtype else _sampled(x, weight, indices) + bias[indices]
         ctx.save_for_backward(x, weight, indices)
         ctx.mark_non_differentiable(indices)
         return values, indices
@@ -90,7 +96,7 @@ def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool =
     largest come first where `ordered`; else in no order, which is faster.
     """
     # rectified after the selection: a rectified pre-activation has the same largest
-    values, indices = _Encode.apply(x, weight, bias, lambda pre: pre.topk(k, dim=1, sorted=ordered))
+    values, indices = _Encode.apply(x, weight, bias, lambda pre: pre.topk(k, dim=1, sorted=ordered).indices)
     return values.relu(), indices
 
 
@@ -100,15 +106,17 @@ def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[
     w is the largest number that any row holds; the other rows are filled with zeros. Latents of a row are distinct.
     """
 
-    def select(pre: Tensor) -> tuple[Tensor, Tensor]:
+    cutoff = x.new_zeros(())
+
+    def select(pre: Tensor) -> Tensor:
+        nonlocal cutoff
         # at least n k entries reach the smallest of the rows' k largest: the search for the cutoff can start there
         candidates = pre[pre >= pre.topk(k, dim=1, sorted=False).values.min()]
-        keep = pre >= candidates.kthvalue(len(candidates) - k * len(pre) + 1).values
-        indices = _largest(pre, keep)
-        return torch.where(keep.gather(1, indices), pre.gather(1, indices), 0), indices
+        cutoff = candidates.kthvalue(len(candidates) - k * len(pre) + 1).values
+        return _largest(pre, pre >= cutoff)
 
     values, indices = _Encode.apply(x, weight, bias, select)
-    return values.relu(), indices
+    return torch.where(values >= cutoff, values, 0).relu(), indices
 
 
 def threshold_encode(x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,11 +131,7 @@ def encode_above(x: Tensor, weight: Tensor, bias: Tensor, floor: Tensor) -> tupl
     w is the largest number that any row holds, at least 1. The other rows are filled with entries at or below it.
     """
 
-    def select(pre: Tensor) -> tuple[Tensor, Tensor]:
-        indices = _largest(pre - floor, pre > floor)
-        return pre.gather(1, indices), indices
-
-    return _Encode.apply(x, weight, bias, select)
+    return _Encode.apply(x, weight, bias, lambda pre: _largest(pre - floor, pre > floor))
 
 
 def _largest(scores: Tensor, keep: Tensor) -> Tensor:

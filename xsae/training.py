@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from xsae.batches import epoch
 from xsae.penalties import PENALTIES
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 METHODS = ("shared", "separated", *PENALTIES)
+DEVICES = ("cpu", "cuda")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class TrainingConfig:
     `latents`: of all autoencoders together; 0 sizes them to the data (`dictionary_size`). `min_steps`: small data are
     repeated past `epochs` until that many steps. `aux_coefficient`: weight of the AuxK loss, 0 = off as published.
     `iso_energy`, `group_sparse`: weight of the penalty of the method of that name. `decay`: whether the learning rate
-    falls after the warm-up, or stays, as in the paper's synthetic training.
+    falls after the warm-up, or stays, as in the paper's synthetic training. `device`: `cpu`, or `cuda`, where runs are
+    not the same to the bit. `precision`: of the product that latents are chosen by in training, `float32` or
+    `bfloat16`, several times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
     """
 
     latents: int = 8192
@@ -49,6 +55,13 @@ class TrainingConfig:
     group_sparse: float = 0.05
     activation: str = "topk"
     decay: bool = True
+    device: str = "cpu"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, known in {"device": DEVICES, "precision": PRECISIONS}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is unknown; one of {', '.join(known)}")
 
 
 def dictionary_size(n_pairs: int, dim: int) -> int:
@@ -90,6 +103,14 @@ def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> 
     return (codes @ sae.dictionary[dead] - residual).square().sum() / residual.square().sum().clamp_min(1e-12)
 
 
+def clip(parameters: Sequence[Tensor], most: float) -> None:
+    """Scale the gradients to a norm of `most` over all, in place; those of a smaller norm are not touched at all."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if norm > most:
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+
+
 class Trainer:
     """The optimiser of one autoencoder, a step at a time: what `train_sae` repeats and `benchmarks.training` times.
 
@@ -123,13 +144,15 @@ class Trainer:
             sae.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate)
-        self.idle = torch.zeros(sae.config.latents, dtype=torch.int64)  # steps since a latent last fired
+        self.idle = torch.zeros(sae.config.latents, dtype=torch.int64, device=sae.encoder.device)  # steps since firing
 
-    def step(self, x: Tensor) -> list[float]:
-        """Learn from x (n_modalities * batch, d), one modality after the other; the reconstruction loss of each."""
+    def step(self, x: Tensor) -> Tensor:
+        """Learn from x (n_modalities * batch, d), one modality after the other; its losses (n_modalities,)."""
         sae, config = self.sae, self.config
-        x = sae.inputs(x)
-        values, latents, sparsity = sae.activate(x, training=True)
+        x = sae.inputs(x.to(sae.encoder.device))
+        precision = PRECISIONS[config.precision]
+        with torch.autocast(x.device.type, precision, enabled=precision != x.dtype):
+            values, latents, sparsity = sae.activate(x, training=True)
         x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
         loss, losses = reconstruction_loss(x_hats, x, self.n_modalities)
         loss = loss + sparsity
@@ -144,11 +167,11 @@ class Trainer:
                 loss = loss + config.aux_coefficient * aux_loss(sae, x, x_hats[-1], dead)
         self.optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), config.clip_norm)
+        clip(list(sae.parameters()), config.clip_norm)
         self.optimiser.step()
         self.schedule.step()
         sae.normalize_dictionary()
-        return [part.item() for part in losses]
+        return torch.stack(losses).detach()
 
 
 def train_sae(
@@ -171,29 +194,36 @@ def train_sae(
     batch = min(config.batch_size, max(n_pairs // 4, 2))
     per_epoch = n_pairs // batch
     steps = max(config.epochs * per_epoch, config.min_steps)
+    sae.to(config.device)
+    arrays = [_on_device(array, config.device, len(arrays)) for array in arrays]
     trainer = Trainer(sae, config, steps, len(arrays), penalty, patience=per_epoch)
     generator = np.random.default_rng(seed)
-    history, sums, since = [], np.zeros(len(arrays)), 0
+    history, done = [], 0
     bar = tqdm(total=steps, desc=progress, disable=progress is None, mininterval=1)
-    for step in range(steps):
-        if step % per_epoch == 0:
-            order = generator.permutation(n_pairs)
-        pairs = order[step % per_epoch * batch :][:batch]
-        x = torch.from_numpy(np.concatenate([a[r[pairs]] for a, r in zip(arrays, rows, strict=True)]))
-        sums += trainer.step(x)
-        bar.update()
-        since += 1
-        if (step + 1) % per_epoch == 0 or step + 1 == steps:
-            epoch = step // per_epoch + 1
-            history += [
-                {"epoch": epoch, "step": step + 1, "modality": i, "loss": total / since} for i, total in enumerate(sums)
-            ]
-            bar.set_postfix(loss=f"{sums.mean() / since:.4f}", refresh=False)
-            sums[:], since = 0, 0
+    while done < steps:
+        losses = []
+        for x in islice(epoch(arrays, rows, batch, generator), steps - done):
+            losses.append(trainer.step(x))
+            bar.update()
+        done += len(losses)
+        means = torch.stack(losses).double().mean(0).tolist()
+        history += [
+            {"epoch": math.ceil(done / per_epoch), "step": done, "modality": i, "loss": loss}
+            for i, loss in enumerate(means)
+        ]
+        bar.set_postfix(loss=f"{sum(means) / len(means):.4f}", refresh=False)
     bar.close()
+    sae.to("cpu")
     if not all(torch.isfinite(parameter).all() for parameter in sae.parameters()):
         raise ValueError(f"learning_rate: training diverged to NaN at {config.learning_rate}; take a smaller one")
     return history
+
+
+def _on_device(array: np.ndarray, device: str, n_arrays: int) -> np.ndarray | Tensor:
+    """A matrix on the device whole, where `n_arrays` of its size leave half of the free memory there."""
+    if device == "cpu" or 2 * n_arrays * array.nbytes > torch.cuda.mem_get_info()[0]:
+        return array
+    return torch.from_numpy(np.array(array)).to(device)
 
 
 def train(

@@ -1,0 +1,52 @@
+"""Batches of pairs from matrices that need not fit in memory."""
+
+from collections.abc import Iterator, Sequence
+from mmap import MADV_DONTNEED
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BLOCK = 2**17  # pairs shuffled in memory at one time: 537 MB of two modalities at d = 512
+_RUN = 256  # neighbouring pairs that a block takes together, for a disk reads these as fast as one
+
+
+def epoch(
+    arrays: Sequence[np.ndarray | Tensor], rows: Sequence[np.ndarray], batch: int, generator: np.random.Generator
+) -> Iterator[Tensor]:
+    """Every pair once, in a new random order: batches x (n_modalities * batch, d), one modality after the other.
+
+    arrays: per modality a float32 (n_m, d) matrix (memory-mapped is fine), or a tensor on any device, where the batches
+    then are; rows: per modality int (n_pairs,), the matrix row of each pair. The last n_pairs % batch pairs of an order
+    are left out. Of tensors, and up to 131,072 pairs, every order is as likely as any other. More are shuffled as runs
+    of 256 neighbours, then row by row within blocks of 131,072, which are read in one go and then forgotten: a random
+    read per row would wait for the disk each time, and would hold all of the file in memory before long.
+    """
+    n_pairs = len(rows[0])
+    if n_pairs <= _BLOCK or isinstance(arrays[0], Tensor):
+        order = generator.permutation(n_pairs)
+        for start in range(0, n_pairs - batch + 1, batch):
+            yield _gather(arrays, rows, order[start : start + batch])
+        return
+    starts = generator.permutation(np.arange(0, n_pairs, _RUN))
+    order = (starts[:, None] + np.arange(_RUN)).ravel()
+    order = order[order < n_pairs]
+    block = _BLOCK - _BLOCK % batch
+    for begin in range(0, n_pairs, block):
+        pairs = order[begin : begin + block]
+        held = [a[r[pairs]] for a, r in zip(arrays, rows, strict=True)]
+        for array in arrays:
+            _forget(array)
+        inside = generator.permutation(len(pairs))
+        for start in range(0, len(pairs) - batch + 1, batch):
+            yield _gather(held, [np.arange(len(pairs))] * len(held), inside[start : start + batch])
+
+
+def _gather(arrays: Sequence[np.ndarray | Tensor], rows: Sequence[np.ndarray], pairs: np.ndarray) -> Tensor:
+    return torch.cat([torch.as_tensor(a[r[pairs]]) for a, r in zip(arrays, rows, strict=True)])
+
+
+def _forget(array: np.ndarray) -> None:
+    """Give back the memory of a memory-mapped file's pages; they are read again when asked for."""
+    if isinstance(array, np.memmap) and array.mode == "r":
+        array._mmap.madvise(MADV_DONTNEED)
