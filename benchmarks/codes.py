@@ -1,19 +1,20 @@
-"""Random codes as uneven as real ones: few latents fire often, many seldom, and pairs have latents in common."""
+"""Random codes as uneven as real ones: few latents fire often, many seldom."""
 
 import numpy as np
 from scipy.sparse import csr_array
 
 
-def paired_codes(n_pairs: int, latents: int, k: int, seed: int = 0) -> tuple[csr_array, csr_array]:
-    """Two float32 (n_pairs, latents) arrays of k positive entries a row, half of whose latents a pair has in common.
+def paired_codes(n_pairs: int, latents: int, k: int, common: float = 0.5, seed: int = 0) -> tuple[csr_array, csr_array]:
+    """Two float32 (n_pairs, latents) arrays of k positive entries a row, drawn for a share `common` once for a pair.
 
     Latent j fires at a rate that falls like 1 / sqrt(j), after a shuffle of the latents of each side.
     """
     rng = np.random.default_rng(seed)
-    shared = _draw(rng, n_pairs, latents, k // 2)
+    n_common = round(common * k)
+    shared = _draw(rng, n_pairs, latents, n_common)
     sides = []
     for _ in range(2):
-        own = np.concatenate([shared, _draw(rng, n_pairs, latents, k - k // 2)], axis=1)
+        own = np.concatenate([shared, _draw(rng, n_pairs, latents, k - n_common)], axis=1)
         columns = rng.permutation(latents)[own]
         values = rng.exponential(size=own.shape).astype(np.float32)
         code = csr_array((values.ravel(), columns.ravel(), np.arange(n_pairs + 1) * k), shape=(n_pairs, latents))

@@ -34,15 +34,15 @@ def alternate(contestants: Mapping[str, Callable[[], object]], repeats: int, war
     return {name: float(np.median(own)) for name, own in taken.items()}
 
 
-def peak_memory(make: Callable[[], Callable], small: Callable[[], Callable]) -> float:
-    """Megabytes that a contestant adds at its highest, made and run three times in a process of its own.
+def peak_memory(make: Callable[[], Callable], small: Callable[[], Callable], times: int = 3) -> float:
+    """Megabytes that a contestant adds at its highest, made and run `times` times in a process of its own.
 
     `small` makes it at a trifling size, which is run first so that what it imports does not count. Both must be
     picklable, such as a functools.partial of a module's function.
     """
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_highest, args=(make, small, send))
+    process = context.Process(target=_highest, args=(make, small, times, send))
     process.start()
     send.close()  # so that a process that fails ends the waiting for it, by EOFError
     before, highest = receive.recv(), 0
@@ -53,12 +53,12 @@ def peak_memory(make: Callable[[], Callable], small: Callable[[], Callable]) -> 
     return (max(highest, receive.recv()) - before) / 1e6
 
 
-def _highest(make: Callable, small: Callable, send: multiprocessing.connection.Connection) -> None:
+def _highest(make: Callable, small: Callable, times: int, send: multiprocessing.connection.Connection) -> None:
     small()()
     gc.collect()
     send.send(psutil.Process().memory_info().rss)
     run = make()
-    for _ in range(3):
+    for _ in range(times):
         run()
     send.send(psutil.Process().memory_info().rss)
 

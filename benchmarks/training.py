@@ -59,11 +59,16 @@ def floor(shape: Shape) -> Step:
     return lambda: torch.addmm(bias, x, weight.T).topk(shape.k, dim=1, sorted=False)
 
 
-def ours(shape: Shape) -> Step:
+def ours(shape: Shape, precision: str = "float32") -> Step:
     """`Trainer.step`."""
     sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0)
-    trainer, data = Trainer(sae, TrainingConfig(), steps=10_000), batches(shape)
+    trainer, data = Trainer(sae, TrainingConfig(precision=precision), steps=10_000), batches(shape)
     return lambda: trainer.step(next(data))
+
+
+def ours_bfloat16(shape: Shape) -> Step:
+    """`Trainer.step` whose encoder's product is in bfloat16, below the floor of float32."""
+    return ours(shape, "bfloat16")
 
 
 def dense(shape: Shape) -> Step:
@@ -165,6 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     made: dict[str, Callable[[Shape], Step]] = {"floor": floor, "ours": ours, "dense autograd": dense}
+    made["ours, bfloat16 product"] = ours_bfloat16
     made |= {name: make for name, make in PEERS.items() if _installed(name)}
     tables = []
     for shape in SHAPES:

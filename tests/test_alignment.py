@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from xsae.alignment import Alignment, co_activation
+from xsae.alignment import Alignment, co_activation, positive_co_activation
 
 
 def random_codes(n: int, width: int, seed: int, density: float = 0.2) -> sparse.csr_array:
@@ -154,6 +154,42 @@ def test_errors_name_what_does_not_fit():
     for call in (lambda a: a.transform(four), lambda a: a.transform_dictionary(np.eye(4)), lambda a: a.save("never")):
         with pytest.raises(RuntimeError, match="not fitted"):
             call(Alignment())
+
+
+# --- many latents: positive correlations alone ---
+
+
+def test_positive_co_activation_is_the_positive_part():
+    reference, other = random_codes(300, 700, seed=0, density=0.02), random_codes(300, 40, seed=1, density=0.02)
+    positive = positive_co_activation(reference, other)
+    np.testing.assert_allclose(positive.toarray(), np.maximum(co_activation(reference, other), 0), atol=1e-7)
+    assert positive.dtype == np.float32 and (positive.data > 0).all()
+
+
+@pytest.mark.parametrize(("wide", "narrow"), [("reference", "other"), ("other", "reference"), (None, None)])
+def test_many_latents_are_matched_as_well_as_few(monkeypatch, wide, narrow):
+    codes = {name: random_codes(200, 60, seed=seed, density=0.03) for seed, name in enumerate(("reference", "other"))}
+    if narrow:  # its last 20 latents are dead
+        codes[narrow] = sparse.csr_array(codes[narrow].toarray() * (np.arange(60) < 40))
+    exact = Alignment().fit(**{f"{name}_codes": code for name, code in codes.items()})
+    monkeypatch.setattr("xsae.alignment._DENSE", 0)
+    found = Alignment().fit(**{f"{name}_codes": code for name, code in codes.items()})
+    correlation = co_activation(codes["reference"], codes["other"])
+    np.testing.assert_array_equal(np.sort(found.permutation_), np.arange(60))
+    assert found.matched_.sum() == exact.matched_.sum() == (40 if narrow else 60)
+    matched = np.flatnonzero(found.matched_)
+    np.testing.assert_allclose(
+        found.correlation_[matched], correlation[matched, found.permutation_[matched]], atol=1e-6
+    )
+    # short of the optimum by no more than the matches without a positive correlation lose
+    shortfall = np.nansum(exact.correlation_) - np.nansum(found.correlation_)
+    assert -1e-5 <= shortfall <= -np.minimum(found.correlation_[matched], 0).sum() + 1e-5
+
+
+def test_many_latents_a_permuted_copy_aligns_back_exactly(monkeypatch):
+    monkeypatch.setattr("xsae.alignment._DENSE", 0)
+    codes, shuffle = random_codes(400, 64, seed=0), np.random.default_rng(1).permutation(64)
+    np.testing.assert_array_equal(Alignment().fit(codes, codes[:, shuffle]).permutation_, np.argsort(shuffle))
 
 
 def test_save_and_load_give_the_same_alignment_and_the_same_bytes(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xsae.kernels import decode, scatter_rows, topk_encode
+from xsae.kernels import decode, gathered, sampled, scatter_rows, topk_encode
 
 
 def dense(x, weight, bias, dictionary, k):
@@ -64,3 +64,23 @@ def test_latents_that_never_fire_get_no_gradient():
     values, indices = topk_encode(torch.randn(8, 4), weight, bias, 3)
     values.sum().backward()
     assert (weight.grad[5:] == 0).all() and (weight.grad[:5] != 0).any()
+
+
+@pytest.mark.parametrize("k", [3, 100], ids=["sparse", "k = L"])
+def test_a_bfloat16_product_chooses_but_its_values_are_float32(k):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(20, 16), torch.randn(100, 16), torch.randn(100) * 0.1
+    with torch.autocast("cpu", torch.bfloat16):
+        values, indices = topk_encode(x, weight, bias, k)
+    exact = torch.addmm(bias, x, weight.T).relu()
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, exact.gather(1, indices), rtol=1e-5, atol=1e-5)
+    # what it misses of the largest is within the rounding of eight bits
+    assert (exact.topk(k, dim=1).values.sum(1) - values.sum(1)).max() < 0.02 * values.sum(1).max()
+
+
+def test_gathered_products_are_the_sampled_ones():
+    """The form that every device has, against the one that only CPUs have."""
+    torch.manual_seed(0)
+    rows, dictionary, indices = torch.randn(7, 5), torch.randn(30, 5), torch.randint(30, (7, 4))
+    torch.testing.assert_close(gathered(rows, dictionary, indices), sampled(rows, dictionary, indices))

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +170,64 @@ def test_divergence_is_an_error_not_a_result():
     arrays["image"][3] = np.nan
     with pytest.raises(ValueError, match="diverged"):
         train("shared", arrays, rows, SMALL, 1)
+
+
+def dense_curve(x, config, seed):
+    """The loss of each epoch of the same training as one writes it first: dense codes, plain autograd and AdamW."""
+    sae = SparseAutoencoder(SAEConfig(x.shape[1], config.latents, config.k), seed)
+    parameters = encoder, bias, dictionary, offset = list(sae.parameters())
+    per_epoch = len(x) // config.batch_size
+    steps = config.epochs * per_epoch
+    optimiser = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+    warmup = max(round(config.warmup * steps), 1)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda s: (s + 1) / warmup if s < warmup else 0.5 * (1 + math.cos(math.pi * (s - warmup) / (steps - warmup))),
+    )
+    generator, curve = np.random.default_rng(seed), []
+    for _ in range(config.epochs):
+        order, losses = generator.permutation(len(x)), []
+        for start in range(0, per_epoch * config.batch_size, config.batch_size):
+            batch = torch.from_numpy(x[order[start : start + config.batch_size]])
+            batch = batch / batch.norm(dim=1, keepdim=True)
+            pre = ((batch - offset) @ encoder.T + bias).relu()
+            values, latents = pre.topk(config.k, dim=1)
+            loss = normalised_loss(torch.zeros_like(pre).scatter(1, latents, values) @ dictionary + offset, batch)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            optimiser.step()
+            rate.step()
+            sae.normalize_dictionary()
+            losses.append(loss.item())
+        curve.append(np.mean(losses))
+    return np.array(curve)
+
+
+@pytest.mark.parametrize("latents", [64, 512], ids=["full codes", "sparse codes"])
+def test_the_loss_curve_is_that_of_dense_autograd(latents):
+    x = concepts(1200)[0]["image"]
+    config = TrainingConfig(latents=latents, k=4, epochs=10, batch_size=128, learning_rate=2e-3)
+    sae = SparseAutoencoder(SAEConfig(32, latents, 4), seed=3)
+    history = train_sae([x], [np.arange(len(x))], sae, config, seed=3)
+    np.testing.assert_allclose([record["loss"] for record in history], dense_curve(x, config, 3), atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["topk", "batch_topk", "relu", "jumprelu", "matryoshka"])
+def test_a_bfloat16_product_costs_next_to_nothing(activation):
+    x = concepts(1200)[0]["image"]
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        sae = SparseAutoencoder(SAEConfig(32, 512, 4, activation=activation), seed=3)
+        config = TrainingConfig(
+            epochs=10, batch_size=128, learning_rate=2e-3, precision=precision, activation=activation
+        )
+        losses[precision] = train_sae([x], [np.arange(len(x))], sae, config, seed=3)[-1]["loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "tpu"), ("precision", "float16")])
+def test_a_device_or_precision_that_is_not_there_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name}: '{value}' is unknown"):
+        TrainingConfig(**{name: value})

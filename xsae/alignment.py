@@ -6,6 +6,9 @@ Fitted once, on the codes of the SAEs' training pairs, and reused for every eval
     π       = argmax over one-to-one maps of Σ_i C[i, π(i)],  among the latents that fire at least once on their side
 
 The other side's latents are then re-indexed by π. Nothing is retrained and no direction changes: reconstruction stays.
+
+C is dense up to 8192 x 8192 latents. Beyond that its positive entries alone are held, which only latents that fire
+together can have: `positive_co_activation`.
 """
 
 import hashlib
@@ -19,10 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 _FORMAT = "xsae.alignment.1"
 _DTYPES = {"permutation": np.dtype(np.int64), "matched": np.dtype(bool), "correlation": np.dtype(np.float32)}
 _BLOCK = 512  # reference latents whose correlations are dense float64 at one time: 16 MB at 4096 other latents
+_DENSE = 8192**2  # correlations that are held as one dense matrix: 268 MB; its assignment is exact
 
 
 def co_activation(reference_codes: sparse.csr_array, other_codes: sparse.csr_array) -> np.ndarray:
@@ -38,16 +43,8 @@ def co_activation(reference_codes: sparse.csr_array, other_codes: sparse.csr_arr
     Raises:
         ValueError: the row counts differ, there is no row, or a code is not finite.
     """
-    if reference_codes.shape[0] != other_codes.shape[0]:
-        raise ValueError(
-            f"co_activation: reference_codes has {reference_codes.shape[0]} rows and other_codes has "
-            f"{other_codes.shape[0]}; row i of each must belong to one pair"
-        )
-    n = reference_codes.shape[0]
-    if n == 0:
-        raise ValueError("co_activation: reference_codes and other_codes have 0 rows; a correlation needs pairs")
-    reference, reference_mean = _scaled(reference_codes, "reference_codes")
-    other, other_mean = _scaled(other_codes, "other_codes")
+    (reference, reference_mean), (other, other_mean) = _standardised(reference_codes, other_codes)
+    n = reference.shape[0]
     by_latent = reference.T.tocsr()
     correlation = np.empty((reference.shape[1], other.shape[1]), dtype=np.float32)
     for start in range(0, len(correlation), _BLOCK):
@@ -57,6 +54,38 @@ def co_activation(reference_codes: sparse.csr_array, other_codes: sparse.csr_arr
         np.clip(block, -1.0, 1.0, out=block)  # rounding may pass 1 by an ulp
         correlation[rows] = block
     return correlation
+
+
+def positive_co_activation(reference_codes: sparse.csr_array, other_codes: sparse.csr_array) -> sparse.csr_array:
+    """The positive entries of `co_activation`, (L_a, L_b) float32 sparse; arguments and errors are the same.
+
+    Two latents that never fire together correlate -n mean_a mean_b (means of latents scaled to unit spread), so that
+    nothing positive is left out, and what is left out can be had from the means. At most n k² entries.
+    """
+    (reference, reference_mean), (other, other_mean) = _standardised(reference_codes, other_codes)
+    n = reference.shape[0]
+    by_latent = reference.T.tocsr()
+    parts = []
+    for start in range(0, reference.shape[1], _BLOCK):
+        block = by_latent[start : start + _BLOCK] @ other
+        means = np.repeat(reference_mean[start : start + _BLOCK], np.diff(block.indptr))
+        block.data = np.clip(block.data - n * means * other_mean[block.indices], 0.0, 1.0)
+        block = block.astype(np.float32)
+        block.eliminate_zeros()
+        parts.append(block)
+    return sparse.vstack(parts, format="csr")
+
+
+def _standardised(reference_codes: sparse.csr_array, other_codes: sparse.csr_array) -> list:
+    """Both codes as `_scaled` gives them, once they are found to be of pairs."""
+    if reference_codes.shape[0] != other_codes.shape[0]:
+        raise ValueError(
+            f"co_activation: reference_codes has {reference_codes.shape[0]} rows and other_codes has "
+            f"{other_codes.shape[0]}; row i of each must belong to one pair"
+        )
+    if reference_codes.shape[0] == 0:
+        raise ValueError("co_activation: reference_codes and other_codes have 0 rows; a correlation needs pairs")
+    return [_scaled(reference_codes, "reference_codes"), _scaled(other_codes, "other_codes")]
 
 
 def _scaled(codes: sparse.csr_array, name: str) -> tuple[sparse.csr_array, np.ndarray]:
@@ -75,6 +104,38 @@ def _scaled(codes: sparse.csr_array, name: str) -> tuple[sparse.csr_array, np.nd
     scale[varies] = 1.0 / np.sqrt(spread[varies])
     codes.data *= scale[codes.indices]
     return codes, mean * scale
+
+
+def _assign(reference: sparse.csr_array, other: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matches of alive latents: their columns in `reference` and in `other`, and their correlations."""
+    correlation = co_activation(reference, other)
+    rows, columns = linear_sum_assignment(correlation, maximize=True)
+    return rows, columns, correlation[rows, columns]
+
+
+def _assign_sparse(reference: sparse.csr_array, other: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_assign` on the positive correlations, then on what they leave."""
+    if reference.shape[1] > other.shape[1]:
+        columns, rows, correlation = _assign_sparse(other, reference)
+        return rows, columns, correlation
+    # A full matching at least cost 2 - C, in which a latent may also go to a place of its own, worth C = 0.
+    gain = positive_co_activation(reference, other)
+    gain.data = 2.0 - gain.data
+    own = sparse.diags_array(np.full(gain.shape[0], 2.0, dtype=np.float32))
+    rows, columns = min_weight_full_bipartite_matching(sparse.hstack([gain, own], format="csr"))
+    found = columns < other.shape[1]
+    # What is left has products of means to lose: the latents that fire most go to those that fire least.
+    left = _by_rate(reference, rows[~found])[::-1]
+    free = _by_rate(other, np.setdiff1d(np.arange(other.shape[1]), columns[found]))
+    rows, columns = np.append(rows[found], left), np.append(columns[found], free[: len(left)])
+    (a, mean_a), (b, mean_b) = _standardised(reference[:, rows], other[:, columns])
+    correlation = np.asarray(a.multiply(b).sum(axis=0)) - a.shape[0] * mean_a * mean_b
+    return rows, columns, np.clip(correlation, -1.0, 1.0).astype(np.float32)
+
+
+def _by_rate(codes: sparse.csr_array, latents: np.ndarray) -> np.ndarray:
+    """`latents` in the order of how often they fire."""
+    return latents[np.argsort(codes[:, latents].count_nonzero(axis=0), kind="stable")]
 
 
 class Alignment:
@@ -96,7 +157,9 @@ class Alignment:
     def fit(self, reference_codes: sparse.csr_array, other_codes: sparse.csr_array) -> Self:
         """Match the latents of `other_codes` to those of `reference_codes`, both (n_pairs, L), by co-activation.
 
-        The objective is the summed signed correlation: two latents that exclude each other are not one concept.
+        The objective is the summed signed correlation: two latents that exclude each other are not one concept. Above
+        8192 alive latents a side it is reached among the positive correlations; latents without a positive partner left
+        are matched last, which falls short of the exact optimum by no more than what `correlation_` of these sums to.
 
         Raises:
             ValueError: the shapes differ, there is no row, or a code is not finite.
@@ -106,20 +169,20 @@ class Alignment:
                 f"Alignment.fit: reference_codes has {reference_codes.shape[1]} latents and other_codes "
                 f"{other_codes.shape[1]}; a permutation needs two SAEs of one width"
             )
-        correlation = co_activation(reference_codes, other_codes)
         reference_alive, other_alive = (
             np.flatnonzero(sparse.csr_array(codes).count_nonzero(axis=0)) for codes in (reference_codes, other_codes)
         )
-        rows, columns = linear_sum_assignment(correlation[np.ix_(reference_alive, other_alive)], maximize=True)
+        assign = _assign if len(reference_alive) * len(other_alive) <= _DENSE else _assign_sparse
+        rows, columns, correlation = assign(reference_codes[:, reference_alive], other_codes[:, other_alive])
         reference, other = reference_alive[rows], other_alive[columns]
 
-        every = np.arange(len(correlation))
+        every = np.arange(reference_codes.shape[1])
         self.permutation_ = np.empty(len(every), dtype=np.int64)
         self.permutation_[reference] = other
         self.permutation_[np.setdiff1d(every, reference)] = np.setdiff1d(every, other)
         self.matched_ = np.isin(every, reference)
         self.correlation_ = np.full(len(every), np.nan, dtype=np.float32)
-        self.correlation_[reference] = correlation[reference, other]
+        self.correlation_[reference] = correlation
         return self
 
     def transform(self, codes: sparse.csr_array) -> sparse.csr_array:

@@ -53,7 +53,7 @@ class _Encode(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, select: Callable) -> tuple[Tensor, Tensor]:
         pre = torch.addmm(bias, x, weight.T)
         indices = select(pre)
-        values = pre.gather(1, indices) if pre.dtype == x.dtype else _sampled(x, weight, indices) + bias[indices]
+        values = pre.gather(1, indices) if pre.dtype == x.dtype else sampled(x, weight, indices) + bias[indices]
         ctx.save_for_backward(x, weight, indices)
         ctx.mark_non_differentiable(indices)
         return values, indices
@@ -67,14 +67,24 @@ class _Encode(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
-def _sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
-    """The entries of rows dictionary^T at indices (n, k), and no others: (n, d), (L, d) -> (n, k)."""
+def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
+    """The entries of rows dictionary^T at indices (n, k), and no others: (n, d), (L, d) -> (n, k).
+
+    Neither a (n, L) nor a (n, k, d) tensor is held, on a CPU; elsewhere `gathered` does the same with the latter.
+    """
+    if rows.device.type != "cpu":
+        return gathered(rows, dictionary, indices)
     n, k = indices.shape
     pattern = torch.sparse_csr_tensor(
         torch.arange(0, n * k + 1, k), indices.flatten(), rows.new_zeros(n * k), (n, len(dictionary)),
         check_invariants=False,  # columns need not be in order to have their dot products taken
     )  # fmt: skip
     return torch.sparse.sampled_addmm(pattern, rows, dictionary.T, beta=0.0).values().view(n, k)
+
+
+def gathered(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
+    """`sampled` by a copy of the rows of the dictionary that are asked for."""
+    return torch.einsum("nkd,nd->nk", F.embedding(indices, dictionary), rows)
 
 
 class _Decode(torch.autograd.Function):
@@ -86,7 +96,7 @@ class _Decode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor]:
         values, indices, dictionary = ctx.saved_tensors
-        return _sampled(grad, dictionary, indices), None, scatter_rows(indices, values, grad, len(dictionary))
+        return sampled(grad, dictionary, indices), None, scatter_rows(indices, values, grad, len(dictionary))
 
 
 def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool = False) -> tuple[Tensor, Tensor]:
@@ -106,17 +116,19 @@ def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[
     w is the largest number that any row holds; the other rows are filled with zeros. Latents of a row are distinct.
     """
 
-    cutoff = x.new_zeros(())
-
     def select(pre: Tensor) -> Tensor:
-        nonlocal cutoff
         # at least n k entries reach the smallest of the rows' k largest: the search for the cutoff can start there
         candidates = pre[pre >= pre.topk(k, dim=1, sorted=False).values.min()]
-        cutoff = candidates.kthvalue(len(candidates) - k * len(pre) + 1).values
-        return _largest(pre, pre >= cutoff)
+        return _largest(pre, pre >= _cutoff(candidates, k * len(pre)))
 
     values, indices = _Encode.apply(x, weight, bias, select)
-    return torch.where(values >= cutoff, values, 0).relu(), indices
+    # once more among the values themselves: in a lower precision many entries tie at the cutoff
+    return torch.where(values >= _cutoff(values.detach().flatten(), k * len(x)), values, 0).relu(), indices
+
+
+def _cutoff(values: Tensor, n: int) -> Tensor:
+    """The n-th largest of a vector."""
+    return values.kthvalue(len(values) - n + 1).values
 
 
 def threshold_encode(x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
