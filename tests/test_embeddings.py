@@ -32,6 +32,7 @@ def test_what_is_written_is_read_back_at_unit_norm(tmp_path):
     assert opened.modalities == ("image", "text") and opened.dim == 4
     np.testing.assert_allclose(opened["image"], image / np.linalg.norm(image, axis=1, keepdims=True), atol=1e-6)
     assert isinstance(opened["image"], np.memmap) and opened["image"].dtype == np.float32
+    np.testing.assert_allclose(opened.raw("image"), image, atol=1e-6)
     assert opened.split("test")["image"].tolist() == [8, 9] and len(opened.split("train")) == 8
     assert opened.manifest["pairs"] == {"train": 8, "test": 2} and opened.manifest["model"] == "m"
     with pytest.raises(ValueError, match="read-only"):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,19 @@ def test_a_bfloat16_product_costs_next_to_nothing(activation):
         losses[precision] = train_sae([x], [np.arange(len(x))], sae, config, seed=3)[-1]["loss"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]
+
+
+def test_raw_training_sees_the_norms_and_unit_training_does_not():
+    arrays, rows = concepts(200)
+    raw = {modality: x * np.linspace(1, 9, len(x), dtype=np.float32)[:, None] for modality, x in arrays.items()}
+    directions = {
+        (name, normalize): train("shared", data, rows, replace(SMALL, normalize=normalize), 1)[0]["image"].directions
+        for name, data in (("unit", arrays), ("raw", raw))
+        for normalize in (True, False)
+    }
+    np.testing.assert_allclose(directions["raw", True], directions["unit", True], atol=1e-3)
+    np.testing.assert_allclose(directions["unit", False], directions["unit", True], atol=1e-3)
+    assert np.abs(directions["raw", False] - directions["raw", True]).max() > 0.1
 
 
 @pytest.mark.parametrize(("name", "value"), [("device", "tpu"), ("precision", "float16")])

@@ -1,6 +1,7 @@
 """Paired embeddings on disk: one unit-norm matrix per modality, the pairs that join their rows, and a manifest.
 
 <store>/image.npy, text.npy, …   float32 (n_modality, d), unit rows, any modality names
+<store>/image_norm.npy, …        float32 (n_modality,), the norm that each row had before
 <store>/pairs.parquet            a row per pair: one column per modality (its matrix row), `split`, captions, labels
 <store>/manifest.json            model, source, shapes, size and sha256 of every file, software versions
 <store>/classes/                 where there are any: the classes of zero-shot classification (see `classes`)
@@ -32,9 +33,9 @@ class EmbeddingStore:
     `store["image"]` is the (n, d) matrix; `pairs` the DataFrame of all pairs; `manifest` the dict on disk.
     """
 
-    def __init__(self, path: Path, manifest: dict, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, path: Path, manifest: dict, arrays: dict[str, np.ndarray], norms: dict[str, np.ndarray]) -> None:
         self.path, self.manifest = path, manifest
-        self._arrays = arrays
+        self._arrays, self._norms = arrays, norms
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
@@ -65,6 +66,10 @@ class EmbeddingStore:
         if modality not in self._arrays:
             raise KeyError(f"modality: {modality!r} is not in {self.path}; one of {', '.join(self.modalities)}")
         return self._arrays[modality]
+
+    def raw(self, modality: str) -> np.ndarray:
+        """The (n, d) matrix as it was before its rows were scaled to unit norm, float32, in memory."""
+        return self[modality] * self._norms[modality][:, None]
 
     def split(self, name: str) -> pd.DataFrame:
         """The pairs of split `train` or `test`, renumbered from 0."""
@@ -99,7 +104,9 @@ def write_store(
     partial.mkdir(parents=True)
     try:
         for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array / np.linalg.norm(array, axis=1, keepdims=True))
+            norms = np.linalg.norm(array, axis=1)
+            np.save(partial / f"{name}.npy", array / norms[:, None])
+            np.save(partial / f"{name}_norm.npy", norms)
         pq.write_table(pa.Table.from_pandas(pairs, preserve_index=False), partial / "pairs.parquet")
         manifest = {
             "model": model,
@@ -152,18 +159,23 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
             raise ValueError(f"{path / name}: {about['bytes']} bytes expected, {found} found; make the store again")
         if hashed and (found := _sha256(path / name)) != about["sha256"]:
             raise ValueError(f"{path / name}: altered: sha256 {about['sha256'][:12]}… expected, {found[:12]}… found")
-    arrays = {}
+    arrays, norms = {}, {}
     for name, about in modalities.items():
-        array = np.load(path / f"{name}.npy", mmap_mode="r")
-        expected = ("float32", (about["rows"], about["dim"]))
-        if (array.dtype.name, array.shape) != expected:
-            raise ValueError(f"{path / name}.npy: {expected} expected, {(array.dtype.name, array.shape)} found")
+        array = _mapped(path / f"{name}.npy", (about["rows"], about["dim"]))
+        norms[name] = _mapped(path / f"{name}_norm.npy", (about["rows"],))
         sample = np.linalg.norm(array[:: max(len(array) // NORM_SAMPLE, 1)], axis=1)
         if not np.allclose(sample, 1, atol=1e-3):
             worst = sample[np.abs(sample - 1).argmax()]
             raise ValueError(f"{path / name}.npy: rows of unit norm expected, one of norm {worst:.3g} found")
         arrays[name] = array
-    return EmbeddingStore(path, manifest, arrays)
+    return EmbeddingStore(path, manifest, arrays, norms)
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.load(file, mmap_mode="r") if file.is_file() else np.empty(0)
+    if (found := (array.dtype.name, array.shape)) != ("float32", shape):
+        raise ValueError(f"{file}: {('float32', shape)} expected, {found} found; make the store again")
+    return array
 
 
 # --- your own embeddings ---

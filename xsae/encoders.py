@@ -102,7 +102,7 @@ def pixels(images: np.ndarray) -> torch.Tensor:
 
 @torch.inference_mode()
 def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Embed image batches, uint8 (b, 64, 64, 3) each, with every model: per model, float32 (n, 128), unit rows.
+    """Embed image batches, uint8 (b, 64, 64, 3) each, with every model: per model, float32 (n, 128), not normalised.
 
     All models see a batch while it is in memory, so that a scene is drawn once however many backbones there are.
     """
@@ -110,15 +110,15 @@ def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray]
     for batch in batches:
         x = pixels(batch)
         for model, out in zip(models, rows, strict=True):
-            out.append(model.encode_image(x, normalize=True))
+            out.append(model.encode_image(x))
     return [torch.cat(out).numpy() for out in rows]
 
 
 @torch.inference_mode()
 def embed_texts(model: open_clip.CLIP, texts: Sequence[str], batch_size: int = 1024) -> np.ndarray:
-    """Embed captions: float32 (len(texts), 128), unit rows."""
+    """Embed captions: float32 (len(texts), 128), not normalised."""
     tokens = Tokenizer()(texts)
-    return torch.cat([model.encode_text(batch, normalize=True) for batch in tokens.split(batch_size)]).numpy()
+    return torch.cat([model.encode_text(batch) for batch in tokens.split(batch_size)]).numpy()
 
 
 def final_scale(batch_size: int) -> float:

@@ -36,9 +36,10 @@ class TrainingConfig:
     `latents`: of all autoencoders together; 0 sizes them to the data (`dictionary_size`). `min_steps`: small data are
     repeated past `epochs` until that many steps. `aux_coefficient`: weight of the AuxK loss, 0 = off as published.
     `iso_energy`, `group_sparse`: weight of the penalty of the method of that name. `decay`: whether the learning rate
-    falls after the warm-up, or stays, as in the paper's synthetic training. `device`: `cpu`, or `cuda`, where runs are
-    not the same to the bit. `precision`: of the product that latents are chosen by in training, `float32` or
-    `bfloat16`, several times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
+    falls after the warm-up, or stays, as in the paper's synthetic training. `normalize`: whether rows are scaled to unit
+    norm before all else; the paper's code trains on them as they are. `device`: `cpu`, or `cuda`, where runs are not the
+    same to the bit. `precision`: of the product that latents are chosen by in training, `float32` or `bfloat16`, several
+    times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
     """
 
     latents: int = 8192
@@ -55,6 +56,7 @@ class TrainingConfig:
     group_sparse: float = 0.05
     activation: str = "topk"
     decay: bool = True
+    normalize: bool = True
     device: str = "cpu"
     precision: str = "float32"
 
@@ -252,7 +254,7 @@ def train(
     saes, history = {}, []
     for position, group in enumerate(groups):
         # each autoencoder of a seed starts elsewhere, and no two seeds share a start
-        sae_config = SAEConfig(dim, total // len(groups), config.k, activation=config.activation)
+        sae_config = SAEConfig(dim, total // len(groups), config.k, config.normalize, config.activation)
         sae = SparseAutoencoder(sae_config, seed=1000 * seed + position)
         label = progress(" + ".join(group)) if progress else None
         penalty = method if method in PENALTIES else ""
