@@ -24,8 +24,8 @@ from xsae.alignment import Alignment, co_activation, positive_co_activation
 
 BASE = {"pairs": 50_000, "latents": 4096, "k": 32}  # latents: of each side
 GROWTH = (
-    {"pairs": 12_500}, {"pairs": 200_000}, {"pairs": 800_000}, {"latents": 1024}, {"latents": 8192}, {"k": 8},
-    {"k": 128},
+    {"pairs": 12_500}, {"pairs": 200_000}, {"pairs": 800_000}, {"pairs": 3_000_000}, {"latents": 1024},
+    {"latents": 8192}, {"k": 8}, {"k": 128},
 )  # fmt: skip
 MANY = ({"latents": 16_384}, {"latents": 32_768}, {"latents": 65_536})
 SMALL = {"pairs": 100, "latents": 16, "k": 4}

@@ -62,7 +62,8 @@ def floor(shape: Shape) -> Step:
 def ours(shape: Shape, precision: str = "float32") -> Step:
     """`Trainer.step`."""
     sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0)
-    trainer, data = Trainer(sae, TrainingConfig(precision=precision), steps=10_000), batches(shape)
+    config = TrainingConfig(warmup=0, decay=False, precision=precision)
+    trainer, data = Trainer(sae, config, steps=10_000), batches(shape)
     return lambda: trainer.step(next(data))
 
 
@@ -76,7 +77,7 @@ def dense(shape: Shape) -> Step:
     sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0)
     optimiser, data = torch.optim.AdamW(sae.parameters(), 5e-4, weight_decay=1e-5), batches(shape)
 
-    def step() -> None:
+    def step() -> torch.Tensor:
         x = next(data)
         pre = ((x - sae.decoder_bias) @ sae.encoder.T + sae.encoder_bias).relu()
         values, latents = pre.topk(shape.k, dim=1)
@@ -87,6 +88,7 @@ def dense(shape: Shape) -> Step:
         torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         optimiser.step()
         sae.normalize_dictionary()
+        return loss.detach()
 
     return step
 

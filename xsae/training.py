@@ -36,10 +36,10 @@ class TrainingConfig:
     `latents`: of all autoencoders together; 0 sizes them to the data (`dictionary_size`). `min_steps`: small data are
     repeated past `epochs` until that many steps. `aux_coefficient`: weight of the AuxK loss, 0 = off as published.
     `iso_energy`, `group_sparse`: weight of the penalty of the method of that name. `decay`: whether the learning rate
-    falls after the warm-up, or stays, as in the paper's synthetic training. `normalize`: whether rows are scaled to unit
-    norm before all else; the paper's code trains on them as they are. `device`: `cpu`, or `cuda`, where runs are not the
-    same to the bit. `precision`: of the product that latents are chosen by in training, `float32` or `bfloat16`, several
-    times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
+    falls after the warm-up, or stays, as in the paper's synthetic training. `normalize`: whether rows are scaled to
+    unit norm before all else; the paper's code trains on them as they are. `device`: `cpu`, or `cuda`, where runs are
+    not the same to the bit. `precision`: of the product that latents are chosen by in training, `float32` or
+    `bfloat16`, several times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
     """
 
     latents: int = 8192

@@ -1,0 +1,41 @@
+"""The benchmarks compare equals, and their memory figure is one."""
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks import retrieval, training
+from benchmarks.codes import paired_codes
+from benchmarks.measure import peak_memory
+
+
+def test_the_training_steps_learn_the_same():
+    shape = training.Shape(dim=16, latents=256, k=3, batch=64)
+    ours, dense = training.ours(shape), training.dense(shape)
+    losses = torch.stack([torch.stack([ours()[0], dense()]) for _ in range(50)])
+    torch.testing.assert_close(losses[:, 0], losses[:, 1], rtol=0, atol=1e-4)
+    assert losses[-8:].mean() < losses[:8].mean()
+
+
+def test_the_references_of_the_evaluations_find_the_same():
+    assert (retrieval.ours(40)() == retrieval.dense(40)()).mean() > 0.99  # float32 may order a tie otherwise
+    np.testing.assert_allclose(retrieval.ours_ms(200)(), retrieval.matrix_ms(200)(), atol=1e-5)
+
+
+def test_paired_codes_fire_unevenly_and_share_what_is_asked_for():
+    for common, same in ((1.0, True), (0.0, False)):
+        a, b = paired_codes(2000, 64, 4, common=common)
+        counts = np.sort(np.asarray((a > 0).sum(axis=0)))
+        assert a.shape == b.shape == (2000, 64) and counts[-8:].sum() > 3 * counts[:8].sum()
+        # with everything in common, a latent of one side fires exactly where its partner does
+        matches = ((a > 0).astype(int).T @ (b > 0).astype(int)).toarray().max(axis=1)
+        assert (matches == np.asarray((a > 0).sum(axis=0))).all() == same
+
+
+def _allocate(megabytes):
+    return lambda: np.ones(megabytes * 125_000)
+
+
+def test_peak_memory_is_what_the_run_adds():
+    assert 190 < peak_memory(partial(_allocate, 200), partial(_allocate, 1)) < 260
