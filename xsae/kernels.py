@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BLOCK = 2**21  # pre-activations held at one time where rows do not depend on each other: 8 MB
 # Products at chosen places exist in torch for this layout alone, which it calls a beta at the first use.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -45,26 +46,31 @@ def _full(indices: Tensor, n_latents: int) -> bool:
 class _Encode(torch.autograd.Function):
     """Entries of pre = x weight^T + bias: those whose latents (n, w), distinct in a row, `select(pre)` gives.
 
+    `rows`: how many of them `select` is given at a time.
     Under `torch.autocast` the product that latents are selected by has its precision, and they alone are computed again
     in that of x: a lower precision may prefer one of two nearly equal latents to the other, and changes no value.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, select: Callable) -> tuple[Tensor, Tensor]:
-        pre = torch.addmm(bias, x, weight.T)
-        indices = select(pre)
-        values = pre.gather(1, indices) if pre.dtype == x.dtype else sampled(x, weight, indices) + bias[indices]
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, select: Callable, rows: int) -> tuple[Tensor, Tensor]:
+        found = []
+        for part in x.split(max(rows, 1)):
+            pre = torch.addmm(bias, part, weight.T)
+            latents = select(pre)
+            exact = pre.dtype == x.dtype
+            found.append((pre.gather(1, latents) if exact else sampled(part, weight, latents) + bias[latents], latents))
+        values, indices = map(torch.cat, zip(*found, strict=True))
         ctx.save_for_backward(x, weight, indices)
         ctx.mark_non_differentiable(indices)
         return values, indices
 
     @staticmethod
-    def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+    def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         x, weight, indices = ctx.saved_tensors
         grad_weight = scatter_rows(indices, grad, x, len(weight))
         grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
         grad_x = decode(grad, indices, weight) if ctx.needs_input_grad[0] else None
-        return grad_x, grad_weight, grad_bias, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
@@ -105,9 +111,12 @@ def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool =
     x (n, d), weight (L, d), bias (L,). A row with fewer than k positive pre-activations is filled with zeros. The
     largest come first where `ordered`; else in no order, which is faster.
     """
-    # rectified after the selection: a rectified pre-activation has the same largest
-    values, indices = _Encode.apply(x, weight, bias, lambda pre: pre.topk(k, dim=1, sorted=ordered).indices)
-    return values.relu(), indices
+
+    def select(pre: Tensor) -> Tensor:
+        return pre.topk(k, dim=1, sorted=ordered).indices
+
+    values, indices = _Encode.apply(x, weight, bias, select, _BLOCK // len(weight))
+    return values.relu(), indices  # rectified after the selection: a rectified pre-activation has the same largest
 
 
 def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -121,7 +130,7 @@ def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[
         candidates = pre[pre >= pre.topk(k, dim=1, sorted=False).values.min()]
         return _largest(pre, pre >= _cutoff(candidates, k * len(pre)))
 
-    values, indices = _Encode.apply(x, weight, bias, select)
+    values, indices = _Encode.apply(x, weight, bias, select, len(x))
     # once more among the values themselves: in a lower precision many entries tie at the cutoff
     return torch.where(values >= _cutoff(values.detach().flatten(), k * len(x)), values, 0).relu(), indices
 
@@ -143,7 +152,7 @@ def encode_above(x: Tensor, weight: Tensor, bias: Tensor, floor: Tensor) -> tupl
     w is the largest number that any row holds, at least 1. The other rows are filled with entries at or below it.
     """
 
-    return _Encode.apply(x, weight, bias, lambda pre: _largest(pre - floor, pre > floor))
+    return _Encode.apply(x, weight, bias, lambda pre: _largest(pre - floor, pre > floor), len(x))
 
 
 def _largest(scores: Tensor, keep: Tensor) -> Tensor:

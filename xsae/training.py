@@ -167,10 +167,10 @@ class Trainer:
             dead = torch.nonzero(self.idle >= self.patience).flatten()
             if len(dead):
                 loss = loss + config.aux_coefficient * aux_loss(sae, x, x_hats[-1], dead)
-        self.optimiser.zero_grad()
         loss.backward()
         clip(list(sae.parameters()), config.clip_norm)
         self.optimiser.step()
+        self.optimiser.zero_grad()  # now, so that gradients are not held beside the next product
         self.schedule.step()
         sae.normalize_dictionary()
         return torch.stack(losses).detach()
