@@ -398,7 +398,7 @@ def modality_score(frame: pd.DataFrame) -> Figure:
 
 
 def ablations(frame: pd.DataFrame) -> Figure:
-    """RE and R@1 of each method in each setting, a row of panels per backbone."""
+    """RE, on a log scale, and R@1 of each method in each setting, a row of panels per backbone."""
     groups = [(backbone, metric) for backbone in frame["backbone"].unique() for metric in ("RE", "R@1")]
     figure, axes = _panels(
         [backbone for backbone, _ in groups], width=3.8, height=2.6, rows=len(groups) // 2, sharey=True
@@ -410,7 +410,10 @@ def ablations(frame: pd.DataFrame) -> Figure:
             values = own[own["method"] == method].set_index("variant")["value"].reindex(variants)
             axis.plot(values, np.arange(len(variants)) + 0.13 * (place - 2), ls="", **_look(method))
         axis.set_yticks(range(len(variants)), variants, fontsize=8)
-        axis.set_xlim(left=0)
+        if metric == "RE":
+            axis.set_xscale("log")  # raw training and a penalty together pass 10
+        else:
+            axis.set_xlim(left=0)
         axis.set_xlabel("reconstruction loss (RE)" if metric == "RE" else "R@1, mean of both directions")
         axis.grid(axis="y", alpha=0.3)
     axes[0].invert_yaxis()
