@@ -1,72 +1,120 @@
 import json
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from xsae import encoders, scenes
+from xsae.encoders import Encoder
+
+CAPTIONS = ["a red circle on the sky", "two stars", " ".join(["much"] * 200)]
 
 
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+@pytest.fixture(scope="module")
+def pictures():
+    return [Image.fromarray(own) for own in scenes.render(scenes.sample(5, seed=5), np.arange(5))]
 
 
-def test_tokens_start_end_and_cut():
-    tokenizer = encoders.Tokenizer()
-    short, long, odd = tokenizer(["a red circle", " ".join(["red"] * 60), "a zebra"])
-    ids = tokenizer.ids
-    assert short[:6].tolist() == [2, ids["a"], ids["red"], ids["circle"], tokenizer.end, 0]
-    assert long.shape == (encoders.CONTEXT_LENGTH,) and long[-1] == tokenizer.end
-    assert odd[:4].tolist() == [2, ids["a"], 1, tokenizer.end]
-    assert tokenizer.end == tokenizer.vocab_size - 1  # open_clip reads the text embedding at the largest id
-
-
-@pytest.mark.parametrize("name", encoders.BACKBONES)
-def test_shipped_weights_load_small_and_know_their_world(name):
-    model = encoders.load(name)
-    assert sum(path.stat().st_size for path in encoders.WEIGHTS.iterdir()) < 20e6
-    world = scenes.sample(200, 99)
-    texts = [own[0] for own in scenes.captions(world, 1, 99)[0]]
-    [image], text = encoders.embed_images([model], scenes.batches(world, 64)), encoders.embed_texts(model, texts)
-    assert image.shape == text.shape == (200, encoders.EMBED_DIM) and image.dtype == np.float32
-    similarity = unit(image) @ unit(text).T
-    assert (similarity.argmax(1) == np.arange(200)).mean() > 0.2  # chance is 0.005
-
-
-@pytest.mark.parametrize("name", encoders.BACKBONES)
-def test_manifest_of_the_weights_names_the_training_that_made_them(name):
-    about = json.loads((encoders.WEIGHTS / f"{name}.json").read_text())
-    defaults = encoders.EncoderTraining()
-    assert {key: about[key] for key in vars(defaults)} == vars(defaults)
-
-
-def test_an_embedding_does_not_depend_on_its_batch():
-    model = encoders.load(encoders.BACKBONES[0])
-    world = scenes.sample(30, 1)
-    [whole] = encoders.embed_images([model], [scenes.render(world, np.arange(30))])
-    [parts] = encoders.embed_images([model], scenes.batches(world, 7))
-    np.testing.assert_allclose(whole, parts, atol=1e-5)
-
-
-def test_retraining_learns_and_writes_weights_that_load(tmp_path):
-    settings = encoders.EncoderTraining(n_scenes=128, epochs=20, batch_size=64, warmup=0.2)
-    path = encoders.train("vit", tmp_path, settings, progress=False)
-    about = json.loads((tmp_path / "vit.json").read_text())
-    assert about["n_scenes"] == 128 and sorted(p.name for p in tmp_path.iterdir()) == ["vit.json", "vit.safetensors"]
-    world = scenes.sample(128, settings.seed)
-    texts = [own[0] for own in scenes.captions(world, 5, settings.seed)[0]]
-
-    def rank(model):
-        [image] = encoders.embed_images([model], scenes.batches(world))
-        similarity = unit(image) @ unit(encoders.embed_texts(model, texts)).T
-        return (similarity > np.diag(similarity)[:, None]).sum(1).mean()
-
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory):
+    """SigLIP2 base with random weights, as a local open_clip folder; of its vocabulary 1,000 words are kept."""
+    folder = tmp_path_factory.mktemp("siglip2")
+    config = open_clip.get_model_config("ViT-B-16-SigLIP2")
+    config["text_cfg"] |= {"vocab_size": 1000, "hf_tokenizer_name": str(folder)}
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    words = {word: i for i, word in enumerate(("<pad>", "<unk>", *scenes.vocabulary()))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
     torch.manual_seed(0)
-    assert rank(encoders.load("vit", path.parent)) < 0.5 * rank(encoders.build("vit").eval())
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
 
 
-def test_missing_weights_and_unknown_backbones_say_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make them with `python -m xsae.encoders vit"):
-        encoders.load("vit", tmp_path)
-    with pytest.raises(ValueError, match="'clip' is unknown; one of vit, resnet"):
-        encoders.load("clip")
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """CLIP B/32 with random weights, as a checkpoint."""
+    file = tmp_path_factory.mktemp("clip") / "clip.safetensors"
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("ViT-B-32-quickgelu").state_dict(), file)
+    return f"ViT-B-32-quickgelu:{file}"
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_embeddings_are_those_of_open_clip_one_input_at_a_time(name, pictures, request):
+    name = request.getfixturevalue(name)
+    architecture, _, checkpoint = name.partition(":") if not name.startswith("local-dir") else (name, "", None)
+    model, _, preprocess = open_clip.create_model_and_transforms(architecture, checkpoint)
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(architecture)
+    encoder = Encoder.load(name, "cpu")
+    encoder.batch_size = 2
+    ours = encoder.images(torch.stack([encoder.preprocess(own) for own in pictures])), encoder.texts(CAPTIONS)
+    with torch.inference_mode():
+        theirs = (
+            [model.encode_image(preprocess(own)[None])[0].numpy() for own in pictures],
+            [model.encode_text(tokenizer([own]))[0].numpy() for own in CAPTIONS],
+        )
+    for got, expected in zip(ours, theirs, strict=True):
+        assert got.dtype == np.float32 and got.shape == (len(expected), encoder.dim)
+        for row, own in zip(got, expected, strict=True):
+            assert row @ own / np.linalg.norm(row) / np.linalg.norm(own) > 0.9999
+            np.testing.assert_allclose(row, own, rtol=1e-3, atol=1e-4)  # nor scaled: stores keep the norms
+
+
+def test_the_papers_eight_models_are_known_to_open_clip_with_the_activation_they_were_trained_with():
+    assert len(encoders.MODELS) == 8
+    for name in encoders.MODELS:
+        architecture, tag = encoders.resolve(name)
+        assert (architecture, tag) in open_clip.list_pretrained()
+    assert encoders.resolve("clip-b32")[0].endswith("quickgelu")
+    assert not encoders.resolve("openclip-b32")[0].endswith("quickgelu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("clip-b23", "'clip-b23' is unknown; one of clip-b32"),
+        ("ViT-B-32", "'ViT-B-32' is unknown"),
+        ("ViT-B-32:absent", "'absent' is no tag of ViT-B-32 and no file; its tags: openai"),
+        ("ViT-B-32:openai", "trained with quick-GELU; take ViT-B-32-quickgelu:openai"),
+    ],
+)
+def test_a_name_that_would_embed_wrongly_is_refused_in_one_line(name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        encoders.resolve(name)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_cannot_be_had_are_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="^openclip-b32: weights or tokenizer cannot be had") as error:
+        Encoder.load("openclip-b32", "cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_out_of_memory_halves_the_batch_says_so_once_and_loses_nothing(clip, pictures, capsys):
+    encoder = Encoder.load(clip, "cpu")
+    pixels = torch.stack([encoder.preprocess(own) for own in pictures])
+    whole = encoder.images(pixels)
+    encode = encoder.model.encode_image
+
+    def of_small_memory(x):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")  # what torch raises; only a GPU does so by itself
+        return encode(x)
+
+    encoder.model.encode_image, encoder.batch_size = of_small_memory, 5
+    np.testing.assert_allclose(encoder.images(pixels), whole, rtol=1e-4, atol=1e-5)
+    encoder.images(pixels)
+    assert encoder.batch_size == 2
+    assert capsys.readouterr().err.count("out of memory") == 1

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,55 +85,81 @@ class EmbeddingStore:
 
 
 def write_store(
-    path: Path, embeddings: Mapping[str, np.ndarray], pairs: pd.DataFrame, *, model: str, source: str
+    path: Path,
+    embeddings: Mapping[str, np.ndarray | Sequence[np.ndarray]],
+    pairs: pd.DataFrame,
+    *,
+    model: str,
+    source: str,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> EmbeddingStore:
     """Validate, normalise and write a store; one that was there is replaced when the new one is whole.
 
-    embeddings: modality -> (n, d), any float type; pairs: see the module's head. Equal input gives equal bytes.
+    embeddings: modality -> (n, d), any float type, or such a matrix in pieces that need not fit in memory together;
+    pairs: see the module's head; about: what else the manifest is to say. Equal input gives equal bytes.
     Raises ValueError, having written nothing, for rows that are NaN, infinite or zero, dimensions that differ, pairs
     that point outside a matrix, unknown splits, or a row that is in train and test pairs at once.
     """
     path = Path(path)
-    arrays = {name: checked(name, array) for name, array in embeddings.items()}
-    if len(dims := {array.shape[1] for array in arrays.values()}) != 1:
-        shown = ", ".join(f"{name} {array.shape[1]}" for name, array in arrays.items())
+    pieces = {name: [own] if isinstance(own, np.ndarray) else list(own) for name, own in embeddings.items()}
+    dims = {name: {np.shape(piece)[-1] for piece in own if np.ndim(piece)} for name, own in pieces.items()}
+    for name, own in pieces.items():  # before anything is written, a piece in memory at a time
+        start = 0
+        for piece in own:
+            start += len(checked(name, piece, start))
+    if len(set().union(*dims.values())) != 1:
+        shown = ", ".join(f"{name} {' and '.join(map(str, sorted(own)))}" for name, own in dims.items())
         raise ValueError(
             f"embeddings: dimensions differ ({shown}); one joint space has one" if dims else "embeddings: none"
         )
-    _check_pairs(pairs, {name: len(array) for name, array in arrays.items()}, "pairs")
+    [dim] = set().union(*dims.values())
+    rows = {name: sum(map(len, own)) for name, own in pieces.items()}
+    _check_pairs(pairs, rows, "pairs")
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        for name, array in arrays.items():
-            norms = np.linalg.norm(array, axis=1)
-            np.save(partial / f"{name}.npy", array / norms[:, None])
-            np.save(partial / f"{name}_norm.npy", norms)
+        for name, own in pieces.items():
+            norms = []
+            with (partial / f"{name}.npy").open("wb") as file:  # mapped, a full disk would end the process unheard
+                about_array = {"descr": "<f4", "fortran_order": False, "shape": (rows[name], dim)}
+                np.lib.format.write_array_header_1_0(file, about_array)
+                for piece in own:
+                    array = checked(name, piece)
+                    norms.append(np.linalg.norm(array, axis=1))
+                    file.write((array / norms[-1][:, None]).data)
+            np.save(partial / f"{name}_norm.npy", np.concatenate(norms))
         pq.write_table(pa.Table.from_pandas(pairs, preserve_index=False), partial / "pairs.parquet")
         manifest = {
             "model": model,
             "source": source,
-            "modalities": {name: {"rows": len(array), "dim": array.shape[1]} for name, array in arrays.items()},
+            **about,
+            "modalities": {name: {"rows": rows[name], "dim": dim} for name in pieces},
             "dtype": "float32",
             "pairs": {split: int((pairs["split"] == split).sum()) for split in SPLITS},
-            "files": {file.name: _about(file) for file in sorted(partial.iterdir())},
+            "files": {file.name: file_about(file) for file in sorted(partial.iterdir())},
             "software": {package: version(package) for package in ("numpy", "torch", "open_clip_torch")},
         }
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        former = path.with_name(f".{path.name}.former")
-        shutil.rmtree(former, ignore_errors=True)
-        if path.exists():
-            os.replace(path, former)
-        try:
-            os.replace(partial, path)
-        except OSError:
-            if former.exists():
-                os.replace(former, path)
-            raise
-        shutil.rmtree(former, ignore_errors=True)
+        replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return open_store(path)
+
+
+def replace_folder(partial: Path, path: Path) -> None:
+    """Give a finished folder its name; what had it goes, but not before."""
+    former = path.with_name(f".{path.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if path.exists():
+        os.replace(path, former)
+    try:
+        os.replace(partial, path)
+    except OSError:
+        if former.exists():
+            os.replace(former, path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
@@ -252,8 +280,8 @@ def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> Em
 # --- checks ---
 
 
-def checked(name: str, array: np.ndarray) -> np.ndarray:
-    """The matrix as float32, once its rows are known to be finite and not zero."""
+def checked(name: str, array: np.ndarray, first: int = 0) -> np.ndarray:
+    """The matrix as float32, once its rows are known to be finite and not zero; `first` is the number of its row 0."""
     array = np.asarray(array)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{name}: {array.dtype} of shape {array.shape} found; a float matrix (n, d) is needed")
@@ -261,7 +289,9 @@ def checked(name: str, array: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(array, axis=1)
     for what, bad in (("NaN or infinite", ~np.isfinite(norms)), ("zero", norms == 0)):
         if bad.any():
-            raise ValueError(f"{name}: {bad.sum()} rows are {what}, the first is row {bad.argmax()}; remove them")
+            raise ValueError(
+                f"{name}: {bad.sum()} rows are {what}, the first is row {first + bad.argmax()}; remove them"
+            )
     return array
 
 
@@ -311,7 +341,8 @@ def _check_pairs(pairs: pd.DataFrame, counts: Mapping[str, int], where: str) -> 
             )
 
 
-def _about(file: Path) -> dict:
+def file_about(file: Path) -> dict:
+    """Size and sha256 of a file."""
     return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 

@@ -1,212 +1,144 @@
-"""Small contrastive image-text encoders, made of open_clip's own model classes, that turn scenes into embeddings.
+"""Vision-language models as embedding functions: the paper's eight, and whatever else open_clip can load.
 
-The weights ship with the package (`xsae/weights/`). They were made, and can be made again, by
+    python -m xsae.encoders --model clip-b32 --source coco:/data/coco --out stores/clip-b32
 
-    python -m xsae.encoders vit    --out xsae/weights
-    python -m xsae.encoders resnet --out xsae/weights
-
-Training is CLIP's: the symmetric contrastive loss (Radford et al. 2021, Fig. 3), one random caption per image and
-epoch. CLIP learns its logit scale, from 1/0.07 up to the bound of 100; a small world never drives it that high, so here
-it is a schedule (`final_scale`). The scenes seen here (seed 1) are never those the SAEs see.
+embeds a source (see `xsae.sources`) into a store, in parts that survive an interruption (see `xsae.extraction`).
 """
 
 import argparse
-import json
-import math
-import os
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from xsae import scenes
-
-WEIGHTS = Path(__file__).parent / "weights"
-EMBED_DIM = 128
-CONTEXT_LENGTH = 24
-_TEXT = {"width": 128, "heads": 4, "layers": 3, "context_length": CONTEXT_LENGTH}
-_VISION = {
-    "vit": {"layers": 4, "width": 160, "head_width": 32, "patch_size": 16},
-    "resnet": {"layers": (1, 1, 1, 1), "width": 20, "head_width": 32},
+# SigLIP2's resolutions are those of the base and large checkpoints that its paper lists first.
+MODELS = {
+    "clip-b32": "ViT-B-32-quickgelu:openai",
+    "clip-l14": "ViT-L-14-quickgelu:openai",
+    "metaclip-b32": "ViT-B-32-quickgelu:metaclip_fullcc",
+    "metaclip-l14": "ViT-L-14-quickgelu:metaclip_fullcc",
+    "openclip-b32": "ViT-B-32:datacomp_xl_s13b_b90k",
+    "openclip-l14": "ViT-L-14:datacomp_xl_s13b_b90k",
+    "siglip2-base": "ViT-B-16-SigLIP2:webli",
+    "siglip2-large": "ViT-L-16-SigLIP2-256:webli",
 }
-BACKBONES = tuple(_VISION)
+BATCH = {"cuda": 1024, "cpu": 32}  # images at a time; halved where the memory does not hold them
 
 
-@dataclass(frozen=True)
-class EncoderTraining:
-    """How an encoder is trained; the defaults made the shipped weights."""
+class Encoder:
+    """A vision-language model in eval mode with its own preprocessing and tokenizer, on one device.
 
-    n_scenes: int = 80_000
-    captions_per_image: int = 5
-    epochs: int = 9
-    batch_size: int = 256
-    learning_rate: float = 1.0e-3
-    weight_decay: float = 0.1
-    warmup: float = 0.05
-    scale_ramp: float = 0.4  # share of the steps over which the logit scale goes from 1/0.07 to `final_scale`
-    seed: int = 1
-
-
-class Tokenizer:
-    """Words of the scene grammar to integers: 0 pads, 1 is an unknown word, 2 starts, the largest id ends.
-
-    open_clip's text tower reads the embedding at the largest id, hence the place of the end token.
+    `name`: what it is called in manifests: `<architecture>:<tag>`. On a GPU products are float16 (autocast); on a CPU
+    all is float32. `batch_size` starts at `BATCH` and halves, once and for all, where memory runs out; that is said
+    on stderr. `load` makes one by name.
     """
 
-    def __init__(self) -> None:
-        self.ids = {word: i for i, word in enumerate(scenes.vocabulary(), start=3)}
-        self.end = len(self.ids) + 3
-        self.vocab_size = self.end + 1
+    def __init__(
+        self, name: str, model: torch.nn.Module, preprocess: Callable, tokenizer: Callable, device: str = "cpu"
+    ) -> None:
+        self.name, self.preprocess, self.tokenizer, self.device = name, preprocess, tokenizer, device
+        self.model = model.eval().to(device)
+        self.batch_size = BATCH[device]
 
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        """int64 (len(texts), 24); longer captions are cut."""
-        tokens = np.zeros((len(texts), CONTEXT_LENGTH), np.int64)
-        for row, text in enumerate(texts):
-            words = [self.ids.get(word, 1) for word in text.lower().split()][: CONTEXT_LENGTH - 2]
-            tokens[row, : len(words) + 2] = [2, *words, self.end]
-        return torch.from_numpy(tokens)
+    @classmethod
+    def load(cls, name: str, device: str | None = None) -> "Encoder":
+        """A model of `MODELS`, `ARCHITECTURE:TAG` as `open_clip.list_pretrained()` lists them,
+        `ARCHITECTURE:/path/of/a/checkpoint`, or open_clip's own `hf-hub:ORG/NAME` and `local-dir:/path`.
+
+        device: `cuda` where there is one, else `cpu`. Weights are fetched from the hub unless they are in its cache.
+        Raises ValueError for an unknown name, or a quick-GELU variant that does not fit the tag, OSError where the
+        weights cannot be had; one line each.
+        """
+        architecture, tag = resolve(name)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what they warn of, `resolve` refuses
+                model, _, preprocess = open_clip.create_model_and_transforms(architecture, tag)
+            tokenizer = open_clip.get_tokenizer(architecture)
+        except (RuntimeError, OSError, ValueError) as error:  # open_clip's and the hub's, of many lines
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise OSError(f"{name}: weights or tokenizer cannot be had (no network, no token?): {reason}") from None
+        return cls(f"{architecture}:{tag}" if tag else architecture, model, preprocess, tokenizer, device)
+
+    def images(self, pixels: Tensor) -> np.ndarray:
+        """Preprocessed images (n, 3, h, w) -> float32 (n, d), not normalised."""
+        return self._in_batches(self.model.encode_image, pixels)
+
+    def texts(self, captions: Sequence[str]) -> np.ndarray:
+        """Captions -> float32 (len(captions), d), not normalised; longer ones are cut to the context length."""
+        return self._in_batches(self.model.encode_text, self.tokenizer(list(captions)))
+
+    @property
+    def dim(self) -> int:
+        """d, the size of an embedding."""
+        return self.texts([""]).shape[1]
+
+    @torch.inference_mode()
+    def _in_batches(self, encode: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
+        out: list[Tensor] = []
+        start = 0
+        while start < len(x):
+            try:
+                batch = x[start : start + self.batch_size].to(self.device, non_blocking=True)
+                with torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
+                    out.append(encode(batch).float())
+                start += len(batch)
+            except torch.OutOfMemoryError as error:
+                if self.batch_size == 1:
+                    raise OSError(f"{self.name}: one input does not fit into the memory of {self.device}") from error
+                self.batch_size //= 2
+                print(f"{self.name}: out of memory; batches of {self.batch_size} from here on", file=sys.stderr)
+        return torch.cat(out).cpu().numpy()
 
 
-def build(name: str) -> open_clip.CLIP:
-    """An untrained encoder. Raises ValueError for a name that is not in `BACKBONES`."""
-    if name not in _VISION:
-        raise ValueError(f"backbone: {name!r} is unknown; one of {', '.join(BACKBONES)}")
-    return open_clip.CLIP(
-        embed_dim=EMBED_DIM,
-        vision_cfg={"image_size": scenes.IMAGE_SIZE, **_VISION[name]},
-        text_cfg={"vocab_size": Tokenizer().vocab_size, **_TEXT},
-    )
+def resolve(name: str) -> tuple[str, str | None]:
+    """The architecture and the tag, or checkpoint path, that `Encoder.load` takes for `name`.
 
-
-def load(name: str, folder: Path = WEIGHTS) -> open_clip.CLIP:
-    """A trained encoder in eval mode, from `<folder>/<name>.safetensors` (stored as float16, computed in float32)."""
-    model = build(name)
-    path = Path(folder) / f"{name}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no weights; make them with `python -m xsae.encoders {name} --out {folder}`")
-    model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    return model.eval()
-
-
-def pixels(images: np.ndarray) -> torch.Tensor:
-    """uint8 (n, 64, 64, 3) to float32 (n, 3, 64, 64) in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-@torch.inference_mode()
-def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Embed image batches, uint8 (b, 64, 64, 3) each, with every model: per model, float32 (n, 128), not normalised.
-
-    All models see a batch while it is in memory, so that a scene is drawn once however many backbones there are.
+    Raises ValueError, one line, for a name that open_clip does not know, and where a tag was trained with another
+    activation (GELU or quick-GELU) than the architecture has, which changes every embedding unnoticed.
     """
-    rows: list[list[torch.Tensor]] = [[] for _ in models]
-    for batch in batches:
-        x = pixels(batch)
-        for model, out in zip(models, rows, strict=True):
-            out.append(model.encode_image(x))
-    return [torch.cat(out).numpy() for out in rows]
-
-
-@torch.inference_mode()
-def embed_texts(model: open_clip.CLIP, texts: Sequence[str], batch_size: int = 1024) -> np.ndarray:
-    """Embed captions: float32 (len(texts), 128), not normalised."""
-    tokens = Tokenizer()(texts)
-    return torch.cat([model.encode_text(batch) for batch in tokens.split(batch_size)]).numpy()
-
-
-def final_scale(batch_size: int) -> float:
-    """The logit scale at which `batch_size` candidates ask for the cosine margin that CLIP's loss asks for.
-
-    A caption wins against B candidates when its cosine leads by about ln(B) / scale. CLIP ends at scale 100 with
-    B = 32,768: a margin of 0.104. The same margin with a batch of 256 is a scale of 53; a scale of 100 there would
-    ask for half the margin, and leave matched and mismatched pairs nearer to each other than they are in CLIP.
-    """
-    return 100 * math.log(batch_size) / math.log(32_768)
-
-
-def _logit_scale(progress: float, settings: EncoderTraining) -> float:
-    """Geometric from 1/0.07 to the final scale over the first `scale_ramp` of the training, then constant."""
-    share = min(progress / settings.scale_ramp, 1.0) if settings.scale_ramp > 0 else 1.0
-    return (1 / 0.07) ** (1 - share) * final_scale(settings.batch_size) ** share
-
-
-def train(name: str, out: Path, settings: EncoderTraining, progress: bool = True) -> Path:
-    """Train encoder `name` on freshly drawn scenes and write `<out>/<name>.safetensors` (float16) and `<name>.json`.
-
-    Returns the path of the weights. Deterministic for one machine and number of threads.
-    """
-    torch.manual_seed(settings.seed)
-    model = build(name).train()
-    world = scenes.sample(settings.n_scenes, settings.seed)
-    images = np.concatenate(list(tqdm(scenes.batches(world), "draw", len(world) // 512 + 1, disable=not progress)))
-    texts, _ = scenes.captions(world, settings.captions_per_image, settings.seed)
-    tokens = Tokenizer()([text for own in texts for text in own]).reshape(len(world), -1, CONTEXT_LENGTH)
-
-    parameters = [p for p in model.parameters() if p is not model.logit_scale]
-    decayed = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim < 2]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
-        lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98), eps=1e-6, fused=True,
-    )  # fmt: skip
-    steps = settings.epochs * (len(world) // settings.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=steps, pct_start=settings.warmup, cycle_momentum=False
-    )
-    rng = np.random.default_rng(settings.seed)
-    target = torch.arange(settings.batch_size)
-    began, bar = time.time(), tqdm(total=steps, desc=f"train {name}", disable=not progress, mininterval=5)
-    step = 0
-    for _ in range(settings.epochs):
-        order = rng.permutation(len(world))[: steps // settings.epochs * settings.batch_size]
-        for batch in order.reshape(-1, settings.batch_size):
-            words = tokens[batch, rng.integers(settings.captions_per_image, size=len(batch))]
-            with torch.autocast("cpu", torch.bfloat16):
-                image = model.encode_image(pixels(images[batch]))
-                text = model.encode_text(words)
-            image, text = F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1)
-            logits = _logit_scale(step / steps, settings) * image @ text.T
-            loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-            step += 1
-            bar.update()
-            gap = (image.mean(0) - text.mean(0)).norm().item()
-            matched = (image * text).sum(1).mean().item()
-            bar.set_postfix_str(f"loss {loss.item():.2f}, matched {matched:.2f}, gap {gap:.2f}", refresh=False)
-    bar.close()
-
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.safetensors"
-    partial = path.with_suffix(".partial")
-    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, partial)
-    about = {"backbone": name, "open_clip": open_clip.__version__, "torch": torch.__version__, **asdict(settings)}
-    about |= {"final_loss": round(loss.item(), 4), "minutes": round((time.time() - began) / 60, 1)}
-    (out / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
-    os.replace(partial, path)
-    return path
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return name, None
+    architecture, _, tag = MODELS.get(name, name).partition(":")
+    if open_clip.get_model_config(architecture) is None or not tag:
+        raise ValueError(
+            f"model: {name!r} is unknown; one of {', '.join(MODELS)}, or ARCHITECTURE:TAG of open_clip.list_pretrained"
+        )
+    if Path(tag).is_file():
+        return architecture, tag
+    known = open_clip.get_pretrained_cfg(architecture, tag)
+    if not known:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise ValueError(f"model: {tag!r} is no tag of {architecture} and no file; its tags: {tags}")
+    quick = [bool(own.get("quick_gelu")) for own in (open_clip.get_model_config(architecture), known)]
+    if quick[0] != quick[1]:
+        other = architecture.removesuffix("-quickgelu") + "-quickgelu" * quick[1]
+        raise ValueError(f"model: {tag!r} was trained with{'' if quick[1] else 'out'} quick-GELU; take {other}:{tag}")
+    return architecture, tag
 
 
 def main() -> None:
+    from xsae import extraction  # here alone: an encoder knows nothing of sources and stores
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("backbone", choices=BACKBONES)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
-    for key, default in asdict(EncoderTraining()).items():
-        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), default=default)
-    arguments = vars(parser.parse_args())
-    name, out = arguments.pop("backbone"), arguments.pop("out")
-    print(train(name, out, EncoderTraining(**arguments)))
+    parser.add_argument("--model", required=True, help=f"{', '.join(MODELS)}, or what Encoder.load takes")
+    parser.add_argument("--source", required=True, action="append", help="KIND:WHERE[@SPLIT]; several are joined")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the store")
+    parser.add_argument("--job", default="0/1", help="I/N: the parts I, I+N, ... alone; a call without it merges")
+    parser.add_argument("--workers", type=int, help="processes that decode images; all cores but one by default")
+    arguments = parser.parse_args()
+    logging.disable()  # the libraries' own accounts of what the one line at the end says
+    try:
+        print(extraction.run(**vars(arguments)))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {' '.join(str(error).split())}\n")
 
 
 if __name__ == "__main__":

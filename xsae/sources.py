@@ -1,83 +1,259 @@
-"""Image-caption sources: what is embedded, and how its pairs, labels and splits are laid out in a store."""
+"""Where images and captions come from, one contract for all: a source is a fixed sequence of parts, a part of samples.
 
-from collections.abc import Mapping
+| kind | where | splits |
+|---|---|---|
+| `folder:FILE.csv`, `.jsonl` | columns `file_name` (beside the file), `caption` or a list `captions`, optional `split` | that column, else a fifth of the images is held out |
+| `coco:FOLDER` | Karpathy's `dataset_coco.json`, the images in `train2014/`, `val2014/`; concepts from `annotations/instances_*2014.json` where they are there | Karpathy's: train and restval, test; val is left out |
+| `webdataset:PATTERN` | tar files, local or `hf://datasets/ORG/NAME/*.tar`, each sample an image and a `.txt`, through `datasets` | train |
+| `cc3m` | the hub's copy of CC3M, `webdataset:` by another name; `cc3m:PATTERN` for a local one | train |
+| `imagenet:FOLDER` | a folder of images per synset; the caption is "a photo of a" and the class | test |
+| `scenes:N` | N drawn training scenes of the embedded world, and a tenth as many held out | its own |
+
+`@train` or `@test` at the end takes that split alone; a source without splits of its own becomes that split.
+"""  # noqa: E501 (a table)
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import open_clip
 import pandas as pd
-from tqdm.auto import tqdm
+from datasets import Features, IterableDataset, Value, load_dataset
+from fsspec.core import url_to_fs
+from PIL import Image
+from timm.data import ImageNetInfo
+from torchvision.datasets import ImageFolder
 
-from xsae import encoders, scenes
-from xsae.classes import average_templates, write_classes
-from xsae.embeddings import EmbeddingStore, write_store
+from xsae import scenes, world
+from xsae.embeddings import SPLITS
 
-CAPTIONS_PER_IMAGE = 5
-SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of seed 1: no split is ever shared
+PART = 1024  # samples of a part, where the source has no parts of its own
+CC3M = "hf://datasets/pixparse/cc3m-wds/cc3m-train-*.tar"  # 576 shards, 2,905,954 of 3,318,333 pairs (its card)
+_IMAGES = ("jpg", "jpeg", "png", "webp")
 
 
-def world(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFrame]:
-    """The embedded world: the scenes of each split, and its pairs, five captions to an image.
+@dataclass(frozen=True)
+class Sample:
+    """An image, not yet decoded, with its captions. `key`: its name within the source; `image`: the bytes of its file
+    or its path; `concepts`: labels `kind:label` that hold in it; `mentions`: per caption the labels it names."""
 
-    The pairs' columns: `image`, `text` (matrix rows, train first), `split`, `caption`, `mentions` (labels that the
-    caption names) and `concepts` (labels that hold in the image).
-    """
-    splits, frames, images, captions = {}, [], 0, 0
-    for split, n in (("train", n_train), ("test", n_test)):
-        splits[split] = scenes.sample(n, SPLIT_SEEDS[split])
-        texts, mentions = scenes.captions(splits[split], CAPTIONS_PER_IMAGE, SPLIT_SEEDS[split])
-        concepts = [splits[split].concepts(row) for row in range(n)]
-        owner = np.repeat(np.arange(n), CAPTIONS_PER_IMAGE)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "image": images + owner,
-                    "text": captions + np.arange(len(owner)),
-                    "split": split,
-                    "caption": [text for own in texts for text in own],
-                    "mentions": [labels for own in mentions for labels in own],
-                    "concepts": [concepts[row] for row in owner],
-                }
+    key: str
+    image: bytes | str
+    captions: tuple[str, ...]
+    split: str
+    concepts: tuple[str, ...] = ()
+    mentions: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What a source had to leave out, and why."""
+
+    key: str
+    reason: str
+
+
+class Source(Protocol):
+    """`part(i)`, 0 <= i < n_parts, gives the same samples in the same order every time; `name` tells sources apart."""
+
+    name: str
+    n_parts: int
+
+    def part(self, index: int) -> Iterator[Sample | Skipped]:
+        """The samples of a part."""
+
+
+def open_source(spec: str) -> Source:
+    """The source that `KIND:WHERE[@SPLIT]` names. Raises ValueError or FileNotFoundError, one line, for what it is
+    not."""
+    body, at, split = spec.rpartition("@")
+    body, split = (body, split) if at and split in SPLITS else (spec, "")
+    kind, _, where = body.partition(":")
+    if kind not in _KINDS:
+        raise ValueError(f"source: {spec!r} is unknown; KIND:WHERE[@SPLIT] with one of {', '.join(_KINDS)} is needed")
+    return _KINDS[kind](spec, where, split)
+
+
+class Listed:
+    """A source that is known whole: parts of `PART` samples; `make(i)` gives sample i."""
+
+    def __init__(self, name: str, n: int, make: Callable[[int], Sample]) -> None:
+        self.name, self.n, self.make = name, n, make
+        self.n_parts = -(-n // PART)
+
+    def part(self, index: int) -> Iterator[Sample | Skipped]:
+        """The samples of a part."""
+        return map(self.make, range(index * PART, min((index + 1) * PART, self.n)))
+
+
+class WebDataset:
+    """Tar files, a part each. What follows an unreadable member of a shard is left out, and that is reported."""
+
+    def __init__(self, name: str, where: str, split: str) -> None:
+        self.name, self.split = name, split or "train"
+        # Named here, for `datasets` would infer the fields from the first samples and fail where later ones differ.
+        fields = {"__key__": Value("string"), "txt": Value("string"), **dict.fromkeys(_IMAGES, Value("binary"))}
+        try:
+            files, pattern = url_to_fs(where)
+            if not files.glob(pattern):  # `datasets` would take that for an empty shard
+                raise FileNotFoundError("nothing is there by that name")
+            self._shards: IterableDataset = load_dataset(
+                "webdataset", data_files=where, features=Features(fields), split="train", streaming=True
             )
-        )
-        images, captions = images + n, captions + len(owner)
-    return splits, pd.concat(frames, ignore_index=True)
+        except Exception as error:  # no such file, no network, no access: each library below has its own kinds
+            raise FileNotFoundError(f"{name}: no shards ({' '.join(str(error).split())[:200]})") from None
+        self.n_parts = self._shards.num_shards
+
+    def part(self, index: int) -> Iterator[Sample | Skipped]:
+        """The samples of a shard. Raises OSError where network or disk fail, which says nothing of the shard."""
+        key = "the first sample"
+        try:
+            for row in self._shards.shard(num_shards=self.n_parts, index=index):
+                key = row["__key__"]
+                found = [row[field] for field in _IMAGES if row[field] is not None]
+                if len(found) != 1:
+                    yield Skipped(key, f"{len(found)} images in the sample")
+                else:
+                    yield Sample(key, found[0], (row["txt"] or "",), self.split)
+        except (tarfile.TarError, ValueError) as error:
+            yield Skipped(f"shard {index} after {key}", f"unreadable: {' '.join(str(error).split())[:100]}")
+        except Exception as error:
+            raise OSError(f"{self.name}: shard {index}: {' '.join(str(error).split())[:200]}") from None
 
 
-def embed_world(
-    folders: Mapping[str, Path], n_train: int, n_test: int, weights: Path = encoders.WEIGHTS
-) -> dict[str, EmbeddingStore]:
-    """Draw the world once and embed it with every backbone: backbone -> store, written to `folders[backbone]`.
+def folder(name: str, where: str, split: str) -> Listed:
+    """Images listed in a CSV or JSONL file that lies beside them."""
+    file = Path(where)
+    if not file.is_file() or file.suffix not in (".csv", ".jsonl"):
+        raise FileNotFoundError(f"{name}: a .csv or .jsonl file with the columns `file_name` and `caption` is needed")
+    table = pd.read_csv(file, keep_default_na=False) if file.suffix == ".csv" else pd.read_json(file, lines=True)
+    text = "captions" if "captions" in table and file.suffix == ".jsonl" else "caption"
+    for column in ("file_name", text):
+        if column not in table:
+            raise ValueError(f"{name}: column `{column}` is missing; found {', '.join(map(str, table.columns))}")
+    captions = table[text].map(lambda own: tuple(map(str, own)) if isinstance(own, list) else (str(own),))
+    grouped = captions.groupby(table["file_name"], sort=False).sum()  # a row each, or a row per image
+    if "split" in table:
+        if unknown := set(table["split"]) - set(SPLITS):
+            raise ValueError(f"{name}: split {sorted(unknown)[0]!r} is unknown; one of {', '.join(SPLITS)}")
+        splits = table.groupby("file_name", sort=False)["split"].first()
+    else:
+        held = np.random.default_rng(0).permutation(len(grouped)) < len(grouped) // 5
+        splits = pd.Series(np.where(held & (not split), "test", split or "train"), index=grouped.index)
+    kept = [own for own in grouped.index if splits[own] == split or not split]
 
-    Each store's `classes` holds the test images with the classes of `scenes.prompts` that are right for them.
-    `weights` is the folder of the encoders' weights. Raises ValueError or FileNotFoundError for an unknown backbone.
-    """
-    models: dict[str, open_clip.CLIP] = {name: encoders.load(name, weights) for name in folders}
-    splits, pairs = world(n_train, n_test)
-    total = sum(-(-len(own) // 512) for own in splits.values())
-    drawn = (batch for own in splits.values() for batch in scenes.batches(own))
-    images = encoders.embed_images(list(models.values()), tqdm(drawn, "draw and embed scenes", total))
-    prompts = scenes.prompts()
-    place = {label: row for row, label in enumerate(prompts)}
-    labels = [
-        {place[label] for label in splits["test"].concepts(row) if label in place} for row in range(len(splits["test"]))
-    ]
-    stores = {}
-    for (name, model), image in zip(tqdm(models.items(), "embed captions"), images, strict=True):
-        stores[name] = write_store(
-            folders[name],
-            {"image": image, "text": encoders.embed_texts(model, pairs["caption"].tolist())},
-            pairs,
-            model=f"xsae {name}",
-            source=f"scenes, {n_train} train and {n_test} test images, {CAPTIONS_PER_IMAGE} captions each",
+    def sample(i: int) -> Sample:
+        return Sample(kept[i], str(file.parent / kept[i]), grouped[kept[i]], splits[kept[i]])
+
+    return Listed(name, len(kept), sample)
+
+
+def coco(name: str, where: str, split: str) -> Listed:
+    """MS-COCO 2014 with Karpathy's split."""
+    root = Path(where)
+    try:
+        listed = json.loads((root / "dataset_coco.json").read_text())["images"]
+    except (OSError, ValueError, KeyError):
+        raise FileNotFoundError(
+            f"{name}: {root / 'dataset_coco.json'}, Karpathy's split, is not there or not readable"
+        ) from None
+    ours = {"train": "train", "restval": "train", "test": "test"}
+    images = [image for image in listed if ours.get(image["split"], "") in ([split] if split else SPLITS)]
+    labels, holds = coco_objects(root)
+
+    def sample(i: int) -> Sample:
+        image = images[i]
+        captions = tuple(sentence["raw"] for sentence in image["sentences"])
+        return Sample(
+            image["filename"],
+            str(root / image["filepath"] / image["filename"]),
+            captions,
+            ours[image["split"]],
+            tuple(sorted(holds.get(image["cocoid"], ()))),
+            tuple(mentions(caption, labels) for caption in captions),
         )
-        asked = encoders.embed_texts(model, [text for own in prompts.values() for text in own])
-        write_classes(
-            folders[name] / "classes",
-            image[n_train:],
-            average_templates(asked.reshape(len(prompts), -1, asked.shape[1])),
-            labels,
-            model=f"xsae {name}",
-            source=f"every colour of every shape, {len(prompts)} classes",
+
+    return Listed(name, len(images), sample)
+
+
+def coco_objects(root: Path) -> tuple[list[str], dict[int, set[str]]]:
+    """The object labels, `object:dog`, and those of each image by its COCO id; none where there are no annotations."""
+    labels, holds = set(), {}
+    for file in sorted((root / "annotations").glob("instances_*.json")):
+        about = json.loads(file.read_text())
+        names = {category["id"]: f"object:{category['name']}" for category in about["categories"]}
+        labels |= set(names.values())
+        for own in about["annotations"]:
+            holds.setdefault(own["image_id"], set()).add(names[own["category_id"]])
+    return sorted(labels), holds
+
+
+def mentions(caption: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels whose name is in a caption, as whole words, a plural s allowed."""
+    return tuple(
+        label for label in labels if re.search(rf"\b{re.escape(label.partition(':')[2])}s?\b", caption, re.IGNORECASE)
+    )
+
+
+def imagenet(name: str, where: str, split: str) -> Listed:
+    """ImageNet's images, their concept `class:SYNSET`."""
+    try:
+        images = ImageFolder(where)
+    except OSError as error:
+        raise FileNotFoundError(f"{name}: {' '.join(str(error).split())}") from None
+    named = imagenet_names(images.classes)
+
+    def sample(i: int) -> Sample:
+        path, label = images.samples[i]
+        key = f"{images.classes[label]}/{Path(path).name}"
+        return Sample(
+            key, path, (f"a photo of a {named[label]}",), split or "test", (f"class:{images.classes[label]}",)
         )
-    return stores
+
+    return Listed(name, len(images.samples), sample)
+
+
+def imagenet_names(synsets: Sequence[str]) -> list[str]:
+    """open_clip's name of each synset. Raises ValueError for one that is not among ImageNet's 1,000."""
+    names = dict(zip(ImageNetInfo("imagenet-1k").label_names(), open_clip.IMAGENET_CLASSNAMES, strict=True))
+    if unknown := [synset for synset in synsets if synset not in names]:
+        raise ValueError(f"imagenet: folder {unknown[0]!r} is none of its 1,000 synsets, such as n01440764")
+    return [names[synset] for synset in synsets]
+
+
+def drawn(name: str, where: str, split: str) -> Listed:
+    """The embedded world's scenes as PNG files in memory."""
+    if not where.isdigit() or int(where) < 10:
+        raise ValueError(f"{name}: a number of training scenes, at least 10, is needed")
+    splits, pairs = world.draw(int(where), int(where) // 10)
+    first = {"train": 0, "test": len(splits["train"])}
+    own = pairs[pairs["split"].isin([split] if split else SPLITS)].groupby("image", sort=True)
+    rows = [(image, group) for image, group in own]
+
+    def sample(i: int) -> Sample:
+        image, group = rows[i]
+        part = group["split"].iloc[0]
+        file = io.BytesIO()
+        Image.fromarray(scenes.render(splits[part], np.array([image - first[part]]))[0]).save(file, "PNG")
+        return Sample(
+            f"scene {image}", file.getvalue(), tuple(group["caption"]), part,
+            tuple(group["concepts"].iloc[0]), tuple(map(tuple, group["mentions"])),
+        )  # fmt: skip
+
+    return Listed(name, len(rows), sample)
+
+
+_KINDS: dict[str, Callable[[str, str, str], Source]] = {
+    "folder": folder,
+    "coco": coco,
+    "webdataset": WebDataset,
+    "cc3m": lambda name, where, split: WebDataset(name, where or CC3M, split),
+    "imagenet": imagenet,
+    "scenes": drawn,
+}

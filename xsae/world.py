@@ -1,0 +1,83 @@
+"""The embedded world as stores: the scenes of each split, their captions and labels, embedded with every backbone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pandas as pd
+from tqdm.auto import tqdm
+
+from xsae import scene_encoders, scenes
+from xsae.classes import average_templates, write_classes
+from xsae.embeddings import EmbeddingStore, write_store
+
+CAPTIONS_PER_IMAGE = 5
+SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of seed 1: no split is ever shared
+
+
+def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFrame]:
+    """The embedded world: the scenes of each split, and its pairs, five captions to an image.
+
+    The pairs' columns: `image`, `text` (matrix rows, train first), `split`, `caption`, `mentions` (labels that the
+    caption names) and `concepts` (labels that hold in the image).
+    """
+    splits, frames, images, captions = {}, [], 0, 0
+    for split, n in (("train", n_train), ("test", n_test)):
+        splits[split] = scenes.sample(n, SPLIT_SEEDS[split])
+        texts, mentions = scenes.captions(splits[split], CAPTIONS_PER_IMAGE, SPLIT_SEEDS[split])
+        concepts = [splits[split].concepts(row) for row in range(n)]
+        owner = np.repeat(np.arange(n), CAPTIONS_PER_IMAGE)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "image": images + owner,
+                    "text": captions + np.arange(len(owner)),
+                    "split": split,
+                    "caption": [text for own in texts for text in own],
+                    "mentions": [labels for own in mentions for labels in own],
+                    "concepts": [concepts[row] for row in owner],
+                }
+            )
+        )
+        images, captions = images + n, captions + len(owner)
+    return splits, pd.concat(frames, ignore_index=True)
+
+
+def embed(
+    folders: Mapping[str, Path], n_train: int, n_test: int, weights: Path = scene_encoders.WEIGHTS
+) -> dict[str, EmbeddingStore]:
+    """Draw the world once and embed it with every backbone: backbone -> store, written to `folders[backbone]`.
+
+    Each store's `classes` holds the test images with the classes of `scenes.prompts` that are right for them.
+    `weights` is the folder of the encoders' weights. Raises ValueError or FileNotFoundError for an unknown backbone.
+    """
+    models: dict[str, open_clip.CLIP] = {name: scene_encoders.load(name, weights) for name in folders}
+    splits, pairs = draw(n_train, n_test)
+    total = sum(-(-len(own) // 512) for own in splits.values())
+    drawn = (batch for own in splits.values() for batch in scenes.batches(own))
+    images = scene_encoders.embed_images(list(models.values()), tqdm(drawn, "draw and embed scenes", total))
+    prompts = scenes.prompts()
+    place = {label: row for row, label in enumerate(prompts)}
+    labels = [
+        {place[label] for label in splits["test"].concepts(row) if label in place} for row in range(len(splits["test"]))
+    ]
+    stores = {}
+    for (name, model), image in zip(tqdm(models.items(), "embed captions"), images, strict=True):
+        stores[name] = write_store(
+            folders[name],
+            {"image": image, "text": scene_encoders.embed_texts(model, pairs["caption"].tolist())},
+            pairs,
+            model=f"xsae {name}",
+            source=f"scenes, {n_train} train and {n_test} test images, {CAPTIONS_PER_IMAGE} captions each",
+        )
+        asked = scene_encoders.embed_texts(model, [text for own in prompts.values() for text in own])
+        write_classes(
+            folders[name] / "classes",
+            image[n_train:],
+            average_templates(asked.reshape(len(prompts), -1, asked.shape[1])),
+            labels,
+            model=f"xsae {name}",
+            source=f"every colour of every shape, {len(prompts)} classes",
+        )
+    return stores
