@@ -3,6 +3,7 @@
 #   00_embeddings -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
 #   -> 06_monosemanticity -> 07_ablations -> 08_paper -> report.html
 #   01b_theory ----------------------------> 08_paper
+#   extract, for each backbone and job -> 00_embeddings, where a config names real sources
 #
 # A chain, because each reads what the ones before it made: 01 trains the `separated` autoencoders that 02 goes on with.
 # 01b draws its own data: a config without backbones runs it alone, your own embeddings leave it out.
@@ -10,25 +11,25 @@
 # notebooks go on from what is finished by themselves.
 from pathlib import Path
 
-from xsae.classes import read_classes
 from xsae.config import load_config, run_name
 from xsae.paths import ROOT
-from xsae.results import MADE_BY, OF_CLASSES, OF_THE_WORLD, SYNTHETIC
-from xsae.workflow import parameters
+from xsae.results import MADE_BY
+from xsae.workflow import left_out, parameters
 
-NAME, EMBEDDINGS = config["name"], config.get("embeddings", "")
-SETTINGS = load_config(NAME, EMBEDDINGS, config.get("latents"))
-RUN = run_name(NAME, EMBEDDINGS)
-if EMBEDDINGS:
-    LEFT_OUT = {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(EMBEDDINGS) else OF_CLASSES)}
-else:
-    LEFT_OUT = set() if SETTINGS.backbones else set(MADE_BY) - set(SYNTHETIC)
-TABLES = {table: by for table, by in MADE_BY.items() if table not in LEFT_OUT}
+NAME, EMBEDDINGS, ONLY = config["name"], config.get("embeddings", ""), config.get("only", "")
+SETTINGS = load_config(NAME, EMBEDDINGS, config.get("latents"), ONLY)
+RUN = run_name(NAME, EMBEDDINGS, ONLY)
+TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))
 CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]
 ARGUMENTS = f"{NAME!r}" + (f" --embeddings {EMBEDDINGS!r}" if EMBEDDINGS else "")
 if "latents" in config:
     ARGUMENTS += f" --latents {config['latents']}"
+if ONLY:
+    ARGUMENTS += f" --only {ONLY!r}"
+# With real sources each backbone is embedded by jobs of its own, which 00 then merges.
+JOBS = [f"{job}of{SETTINGS.extraction_jobs}" for job in range(SETTINGS.extraction_jobs)] if SETTINGS.sources else []
+EXTRACTED = [f"artifacts/{RUN}/extracted/{name}-{job}.done" for name in SETTINGS.backbones for job in JOBS]
 
 
 def done(notebook):
@@ -39,7 +40,7 @@ def upstream(notebook):
     if notebook not in CHAIN:
         return []
     if notebook == CHAIN[0]:
-        return [EMBEDDINGS] if EMBEDDINGS else []
+        return [EMBEDDINGS] if EMBEDDINGS else EXTRACTED
     if notebook == CHAIN[-1]:
         return [done(other) for other in NOTEBOOKS if other != notebook]
     return [done(CHAIN[CHAIN.index(notebook) - 1])]
@@ -49,6 +50,18 @@ rule all:
     input:
         [done(notebook) for notebook in NOTEBOOKS],
         f"results/{RUN}/report.html" if CHAIN else [],
+
+
+rule extract:
+    output:
+        touch("artifacts/{run}/extracted/{backbone}-{job}of{jobs}.done"),
+    params:
+        model=lambda wildcards: SETTINGS.models.get(wildcards.backbone, wildcards.backbone),
+        sources=SETTINGS.sources,
+    threads: workflow.cores
+    shell:
+        "python -m xsae.encoders --model {params.model:q} --source {params.sources:q} --job {wildcards.job}/{wildcards.jobs} "
+        "--out artifacts/{wildcards.run}/embeddings/{wildcards.backbone:q} 2>&1"
 
 
 rule report:

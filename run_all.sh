@@ -10,8 +10,8 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz] [--latents N] [engine optio
        ./run_all.sh lab [jupyter options]
 
   CONFIG     smoke (three minutes), laptop (the default), paper-synthetic (the two synthetic
-             sweeps at the paper's size), paper (your own embeddings at the paper's operating
-             point), or the path of a .yaml file
+             sweeps at the paper's size), paper (real models and data sets; see README),
+             or the path of a .yaml file
   test       lint, unit tests, every notebook, end-to-end runs
   lab        JupyterLab in the same environment
 
@@ -19,6 +19,8 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz] [--latents N] [engine optio
                           `caption` (m,) and `image_index` (m,); results/CONFIG-FILE/
   --latents N             latents of all autoencoders together; 0 sizes them to the data, which
                           is the default for your own embeddings
+
+  --only BACKBONE         one backbone of the config; results/CONFIG-BACKBONE/
 
 Engine options go to Snakemake: -n shows what would run, --forceall runs everything again,
 --cores N bounds the processors. Tables go to results/CONFIG/, figures to figures/CONFIG/.

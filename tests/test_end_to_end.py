@@ -13,11 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from test_extraction import small_clip
+from test_sources import picture
 
 from xsae.config import load_config
+from xsae.embeddings import open_store
 from xsae.methods import METHODS
 from xsae.paths import ROOT
-from xsae.results import MADE_BY, OF_THE_WORLD, SYNTHETIC
+from xsae.results import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC
+from xsae.workflow import left_out
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 TINY = {
@@ -199,6 +203,43 @@ def test_own_embeddings_without_classes_are_not_asked_for_zero_shot(tmp_path):
         assert status == 0 and ("zeroshot.csv" in output) == asked, output
 
 
+def test_real_sources_are_embedded_by_jobs_merged_and_classified(tmp_path):
+    model, images = small_clip(tmp_path / "clip"), tmp_path / "val"
+    for synset in ("n01440764", "n01443537"):
+        (images / synset).mkdir(parents=True)
+        (images / synset / "a.png").write_bytes(picture(0, file_format="PNG"))
+    config = tiny(
+        tmp_path, sources=["scenes:60"], models={"tiny": model}, backbones=["tiny"], classes=f"imagenet:{images}",
+        extraction_jobs=2, latents=32, kinds=["colour"],
+    )  # fmt: skip
+    status, output = call(tmp_path, config, "--until", "00_embeddings")
+    assert status == 0, output
+    assert "embed, GPU h" in output and set(tables(tmp_path, "tiny")) == {"embeddings.csv"}
+    classes = open_store(tmp_path / "artifacts/tiny/embeddings/tiny/classes")
+    assert len(classes["text"]) == 2 and classes.pairs["text"].tolist() == [0, 1]
+    manifest = json.loads((tmp_path / "artifacts/tiny/embeddings/tiny/manifest.json").read_text())
+    assert manifest["model"] == model and manifest["modalities"]["image"]["rows"] == 66
+
+
+def test_the_papers_plan_needs_neither_network_nor_data(tmp_path):
+    status, output = call(tmp_path, "paper", "--dry-run")
+    assert status == 0, output
+    assert all(name in output for name in load_config("paper").backbones) and "2,905,954 images" in output
+    assert "extract" in output and "64" in output  # eight jobs for each of eight models
+    status, output = call(tmp_path, "paper", "--only", "clip-b32", "--dry-run")
+    assert status == 0 and "metaclip" not in output and "siglip" not in output
+    assert [own.name for own in tmp_path.iterdir()] == [".snakemake"]
+
+
+def test_what_cannot_be_made_of_what_is_given_is_left_out():
+    config = load_config("paper")
+    assert left_out(config) == set()
+    assert left_out(config.model_copy(update={"backbones": ["clip-b32"]})) == set(OF_JUDGES)
+    assert left_out(config.model_copy(update={"sources": ["cc3m"], "classes": ""})) == {*OF_LABELS, *OF_CLASSES}
+    assert left_out(load_config("paper-synthetic")) == set(MADE_BY) - set(SYNTHETIC)
+    assert left_out(load_config("laptop")) == set()
+
+
 def npz(folder, **arrays):
     np.savez(folder / "own.npz", **arrays)
     return folder / "own.npz"
@@ -208,7 +249,8 @@ def npz(folder, **arrays):
     ("arguments", "message"),
     [
         (lambda f: ["nothing"], "config: 'nothing' is unknown; one of laptop, paper, paper-synthetic, smoke"),
-        (lambda f: ["paper"], "add --embeddings FILE.npz"),
+        (lambda f: [tiny(f, sources=["coco:/absent"], backbones=["clip-b32"])], "Karpathy's split, is not there"),
+        (lambda f: ["paper", "--only", "clip-b23"], "'clip-b23' is none of its backbones; they are clip-b32,"),
         (lambda f: [tiny(f, epoch=3)], "unknown parameter `epoch`; did you mean `epochs`?"),
         (lambda f: ["smoke", "--embeddings", f / "no.npz"], "no.npz: no such file"),
         (lambda f: ["smoke", "--embeddings", npz(f, image=np.ones((20, 4)) * np.nan, text=np.ones((20, 4)))], "NaN"),

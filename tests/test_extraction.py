@@ -23,10 +23,9 @@ PROCESSES = multiprocessing.get_context("forkserver")  # children that have impo
 PROCESSES.set_forkserver_preload(["xsae.extraction"])
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def small_clip(folder):
     """A CLIP of one layer a tower with random weights, as a local open_clip folder."""
-    folder = tmp_path_factory.mktemp("clip")
+    folder.mkdir()
     config = {
         "embed_dim": 256,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
@@ -37,6 +36,11 @@ def model(tmp_path_factory):
     weights = open_clip.create_model(f"local-dir:{folder}", load_weights=False).state_dict()
     save_file(weights, folder / "open_clip_model.safetensors")
     return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_clip(tmp_path_factory.mktemp("clip") / "small")
 
 
 @pytest.fixture(scope="module")

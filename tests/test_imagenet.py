@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 
 from xsae import imagenet, scenes
 from xsae.classes import read_classes
+from xsae.encoders import Encoder
+from xsae.extraction import Extraction
 
 MODEL = "ViT-S-32-alt"
 GOLDFISH, SHARK, TENCH = "n01443537", "n01484850", "n01440764"
@@ -43,9 +45,12 @@ def test_prompts_are_open_clips_names_and_templates_by_synset():
 
 
 @torch.inference_mode()
-def test_every_row_is_what_the_model_gives_for_the_image_and_for_the_mean_of_its_classs_prompts(folder, clip):
+def test_every_row_is_what_the_model_gives_for_the_image_and_for_the_mean_of_its_classs_prompts(folder, clip, tmp_path):
     model, preprocess, tokenizer = clip
-    arrays = imagenet.embed(*clip, folder, batch_size=2)
+    encoder = Encoder(MODEL, model, preprocess, tokenizer)
+    extraction = Extraction(f"{MODEL}:{checkpoint(tmp_path, model)}", [f"imagenet:{folder}"], tmp_path / "images")
+    extraction.extract(workers=0, encoder=encoder)
+    arrays = imagenet.classes(encoder, extraction.merge())
     assert arrays["class_label"].tolist() == [0, 1, 1]  # folders in the order of their names: goldfish, shark
     files = [folder / GOLDFISH / "a.png", folder / SHARK / "a.png", folder / SHARK / "b.png"]
     for row, file in zip(arrays["class_image"], files, strict=True):
@@ -56,21 +61,25 @@ def test_every_row_is_what_the_model_gives_for_the_image_and_for_the_mean_of_its
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-6)
 
 
+def checkpoint(folder, model):
+    save_file(model.state_dict(), folder / "clip.safetensors")
+    return folder / "clip.safetensors"
+
+
 def command(folder, checkpoint, into):
-    arguments = ["--model", MODEL, "--pretrained", checkpoint, "--images", folder, "--into", into]
+    arguments = ["--model", f"{MODEL}:{checkpoint}", "--images", folder, "--into", into]
     return subprocess.run(
         [sys.executable, "-m", "xsae.imagenet", *map(str, arguments)], capture_output=True, text=True, check=False
     )
 
 
 def test_the_command_adds_classes_to_an_npz_and_leaves_the_rest(tmp_path, folder, clip):
-    checkpoint, own, other = tmp_path / "clip.safetensors", tmp_path / "own.npz", tmp_path / "other.npz"
-    save_file(clip[0].state_dict(), checkpoint)
+    weights, own, other = checkpoint(tmp_path, clip[0]), tmp_path / "own.npz", tmp_path / "other.npz"
     rng = np.random.default_rng(0)
     given = {name: rng.standard_normal((12, 256), np.float32) for name in ("image", "text")}
     np.savez(own, **given)
     np.savez(other, **{name: array[:, :32] for name, array in given.items()})
-    done = command(folder, checkpoint, own)
+    done = command(folder, weights, own)
     assert done.returncode == 0 and "class_image (3, 256)" in done.stdout, done.stderr
     assert read_classes(own)["class_text"].shape == (2, 256)
     with np.load(own) as found:
@@ -78,6 +87,7 @@ def test_the_command_adds_classes_to_an_npz_and_leaves_the_rest(tmp_path, folder
             np.testing.assert_array_equal(found[name], array)
 
     before = other.read_bytes()
-    done = command(folder, checkpoint, other)
+    done = command(folder, weights, other)
     assert done.returncode == 2 and "256 dimensions" in done.stderr and "has 32; use the same model" in done.stderr
-    assert other.read_bytes() == before and not list(tmp_path.glob("*.partial*"))
+    assert other.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.safetensors", "other.npz", "own.npz"]

@@ -61,7 +61,8 @@ def test_first_cell_says_what_it_asks_reads_and_makes(cells):
 
 def test_every_config_value_reaches_a_notebook():
     reached = set().union(*(papermill.inspect_notebook(str(path)) for path in NOTEBOOKS))
-    assert set(Config.model_fields) | {"run"} == reached
+    of_the_engine = {"extraction_jobs"}
+    assert set(Config.model_fields) - of_the_engine | {"run"} == reached
 
 
 def test_the_workflow_knows_every_notebook_and_hands_over_only_what_is_declared():

@@ -155,4 +155,5 @@ def test_a_source_that_is_none_is_refused_in_one_line(spec, message):
 
 
 def test_names_are_whole_words():
-    assert sources.mentions("A Cat and two cats, no catfish.", ["object:cat", "object:fish"]) == ("object:cat",)
+    assert sources.mentions("A Cat and two cats, no catfish.", ("object:cat", "object:fish")) == ("object:cat",)
+    assert sources.mentions("a hot dog", ("object:dog", "object:hot dog")) == ("object:hot dog",)

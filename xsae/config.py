@@ -19,6 +19,10 @@ class Config(BaseModel):
 
     embeddings: str = Field("", description="path of your own .npz; empty = the embedded world")
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    sources: Annotated[list[str], Field(description="of real images and captions; [] = the embedded world")] = []
+    models: Annotated[dict[str, str], Field(description="backbones that xsae.encoders has no name for")] = {}
+    classes: str = Field("", description="a source `imagenet:FOLDER` for zero-shot classification; empty = none")
+    extraction_jobs: Annotated[int, Field(ge=1, description="jobs that share the embedding of a backbone")] = 1
     n_train_scenes: Annotated[int, Field(ge=40)]
     n_test_scenes: Annotated[int, Field(ge=10)]
     backbones: Annotated[list[str] | None, Field(description="[] = the synthetic experiments alone")] = None
@@ -44,7 +48,9 @@ class Config(BaseModel):
     cosines: Annotated[list[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)]
     penalty_factors: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
-    kinds: Annotated[list[Literal["colour", "background", "weather", "shape", "texture"]], Field(min_length=1)]
+    kinds: Annotated[
+        list[Literal["colour", "background", "weather", "shape", "texture", "object"]], Field(min_length=1)
+    ]
     ablation_epochs: Annotated[int, Field(ge=1)]
     ablation_ks: list[Annotated[int, Field(ge=1)]]
     ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]]
@@ -65,11 +71,12 @@ class Config(BaseModel):
         return self
 
 
-def load_config(name: str, embeddings: str = "", latents: int | None = None) -> Config:
+def load_config(name: str, embeddings: str = "", latents: int | None = None, only: str = "") -> Config:
     """The config `name`: a file of configs/ without its ending, or a path that ends in .yaml.
 
     A file whose `extends` names another takes from it what it does not say itself. embeddings: path of your own .npz;
     then the one backbone is named after it, and the dictionary is sized to the data unless `latents` says otherwise.
+    only: the one backbone of the config to work on. Relative folders of sources start at the repository.
     Raises ValueError, one line, for whatever does not fit.
     """
     path, values = _read(name)
@@ -80,10 +87,18 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None) -> 
         values = inherited | values
     if embeddings:
         values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
+        values |= {"sources": [], "classes": ""}
     if latents is not None:
         values["latents"] = latents
+    if only:
+        if only not in (values.get("backbones") or []):
+            known = ", ".join(values.get("backbones") or []) or "none"
+            raise ValueError(f"{path.name}: only: {only!r} is none of its backbones; they are {known}")
+        values["backbones"] = [only]
     try:
-        return Config(**values)
+        config = Config(**values)
+        located = {"sources": [_located(spec) for spec in config.sources], "classes": _located(config.classes)}
+        return config.model_copy(update=located)
     except ValidationError as error:
         raise ValueError(f"{path.name}: {_one_line(error.errors()[0])}") from None
 
@@ -103,9 +118,15 @@ def _read(name: str, folder: Path = Path()) -> tuple[Path, dict[str, Any]]:
     return path, values
 
 
-def run_name(name: str, embeddings: str = "") -> str:
-    """Where a run's results go: the config's name, and the file's for own embeddings, which never mix with others."""
-    return Path(name).stem + (f"-{Path(embeddings).stem}" if embeddings else "")
+def run_name(name: str, embeddings: str = "", only: str = "") -> str:
+    """Where a run's results go: the config's name, and the file's for own embeddings, or the one backbone's."""
+    return "-".join(part for part in (Path(name).stem, Path(embeddings).stem, only) if part)
+
+
+def _located(spec: str) -> str:
+    """A source's spec whose relative path starts at the repository, whatever folder a job runs in."""
+    kind, colon, where = spec.partition(":")
+    return spec if kind == "scenes" or "://" in where or not where else f"{kind}{colon}{ROOT / where}"
 
 
 def _one_line(error: dict[str, Any]) -> str:

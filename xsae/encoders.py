@@ -129,7 +129,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help=f"{', '.join(MODELS)}, or what Encoder.load takes")
-    parser.add_argument("--source", required=True, action="append", help="KIND:WHERE[@SPLIT]; several are joined")
+    parser.add_argument("--source", required=True, nargs="+", help="KIND:WHERE[@SPLIT]; several are joined")
     parser.add_argument("--out", required=True, type=Path, help="folder of the store")
     parser.add_argument("--job", default="0/1", help="I/N: the parts I, I+N, ... alone; a call without it merges")
     parser.add_argument("--workers", type=int, help="processes that decode images; all cores but one by default")

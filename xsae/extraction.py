@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from xsae.embeddings import EmbeddingStore, file_about, open_store, replace_folder, write_store
 from xsae.encoders import Encoder, resolve
-from xsae.sources import Sample, Skipped, Source, open_source
+from xsae.sources import Sample, Skipped, Source, mentions, open_source
 
 MODALITIES = ("image", "text")
 _SKIPPED = ("source", "part", "key", "reason")
@@ -121,6 +121,9 @@ class Extraction:
             pairs.append(own)
             skipped += list(csv.reader((folder / "skipped.csv").open(newline="")))[1:]
         joined = pd.concat(pairs, ignore_index=True)
+        labels = tuple(sorted({own for held in joined["concepts"] for own in held if own.startswith("object:")}))
+        if labels:  # of objects it is the words that count, so captions of a source without labels name them too
+            joined["mentions"] = [list(mentions(caption, labels)) for caption in joined["caption"]]
         for name in ("concepts", "mentions"):  # of no use where no source has any
             if not joined[name].map(len).any():
                 del joined[name]

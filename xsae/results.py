@@ -25,10 +25,9 @@ MADE_BY = {
     "retrieval_intervals": "04_retrieval", "steering_intervals": "05_steering",
     "modality_scores": "01_heterogeneity", "lambda_sweep": "01b_theory", "label_agreement": "03_alignment",
 }  # fmt: skip
-# What needs concept labels or a second encoder, and so is not made of your own embeddings
-OF_THE_WORLD = (
-    "steering", "steering_concepts", "steering_intervals", "monosemanticity", "latent_scores", "label_agreement",
-)  # fmt: skip
+OF_LABELS = ("steering", "steering_concepts", "steering_intervals", "label_agreement")  # need concept labels
+OF_JUDGES = ("monosemanticity", "latent_scores")  # need a second encoder
+OF_THE_WORLD = (*OF_LABELS, *OF_JUDGES)  # and so are not made of your own embeddings
 OF_CLASSES = ("zeroshot",)  # made of your own embeddings where they come with classes
 # What needs no embeddings
 SYNTHETIC = ("cos_sweep", "lambda_sweep")

@@ -18,6 +18,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -182,7 +183,7 @@ def coco(name: str, where: str, split: str) -> Listed:
     return Listed(name, len(images), sample)
 
 
-def coco_objects(root: Path) -> tuple[list[str], dict[int, set[str]]]:
+def coco_objects(root: Path) -> tuple[tuple[str, ...], dict[int, set[str]]]:
     """The object labels, `object:dog`, and those of each image by its COCO id; none where there are no annotations."""
     labels, holds = set(), {}
     for file in sorted((root / "annotations").glob("instances_*.json")):
@@ -191,14 +192,20 @@ def coco_objects(root: Path) -> tuple[list[str], dict[int, set[str]]]:
         labels |= set(names.values())
         for own in about["annotations"]:
             holds.setdefault(own["image_id"], set()).add(names[own["category_id"]])
-    return sorted(labels), holds
+    return tuple(sorted(labels)), holds
 
 
-def mentions(caption: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels whose name is in a caption, as whole words, a plural s allowed."""
-    return tuple(
-        label for label in labels if re.search(rf"\b{re.escape(label.partition(':')[2])}s?\b", caption, re.IGNORECASE)
-    )
+def mentions(caption: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels whose name is in a caption, as whole words, a plural s allowed; of a hot dog, not the dog."""
+    names, pattern = _pattern(labels)
+    return tuple(sorted({names[found] for found in pattern.findall(caption.lower())})) if labels else ()
+
+
+@cache
+def _pattern(labels: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern]:
+    names = {label.partition(":")[2].lower(): label for label in labels}
+    longest_first = sorted(names, key=len, reverse=True)
+    return names, re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})s?\b")
 
 
 def imagenet(name: str, where: str, split: str) -> Listed:

@@ -23,6 +23,7 @@ from xsae.classes import read_classes
 from xsae.config import Config, load_config, run_name
 from xsae.embeddings import read_npz
 from xsae.paths import ROOT, RunPaths, output_root
+from xsae.results import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC
 
 
 def parameters(notebook: str, config: Config, run: str) -> dict[str, Any]:
@@ -64,7 +65,20 @@ def execute(notebook: str, config: Config, run: str) -> None:
     os.replace(partial, folder / f"{notebook}.ipynb")
 
 
-def run(name: str, embeddings: str, latents: int | None, engine_options: list[str]) -> int:
+def left_out(config: Config) -> set[str]:
+    """The tables that a run cannot make of what it is given."""
+    if config.embeddings:
+        return {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(config.embeddings) else OF_CLASSES)}
+    if not config.backbones:
+        return set(MADE_BY) - set(SYNTHETIC)
+    if not config.sources:
+        return set()
+    labelled = any(spec.startswith(("coco:", "scenes:")) for spec in config.sources)
+    missing = {OF_LABELS: not labelled, OF_JUDGES: len(config.backbones) < 2, OF_CLASSES: not config.classes}
+    return {table for tables, absent in missing.items() if absent for table in tables}
+
+
+def run(name: str, embeddings: str, latents: int | None, only: str, engine_options: list[str]) -> int:
     """Check what is asked for, then have Snakemake run what is not up to date; returns the exit status.
 
     Raises ValueError or OSError, one line each, having written nothing.
@@ -75,8 +89,16 @@ def run(name: str, embeddings: str, latents: int | None, engine_options: list[st
         read_classes(embeddings)
     if name.endswith(".yaml"):
         name = str(Path(name).resolve())
-    load_config(name, embeddings, latents)
-    paths = RunPaths(run_name(name, embeddings))
+    config = load_config(name, embeddings, latents, only)
+    paths = RunPaths(run_name(name, embeddings, only))
+    dry = {"-n", "--dry-run", "--dryrun"} & set(engine_options)
+    if config.sources:
+        from xsae.plan import plan  # here, for these take seconds to import and most runs never need them
+        from xsae.sources import open_source
+
+        for spec in [] if dry else filter(None, [*config.sources, config.classes]):
+            open_source(spec)  # what is not there is said now, not after hours
+        print(plan(config), end="\n\n", flush=True)
     for folder in (paths.results, paths.figures, paths.artifacts):
         _check_writable(folder)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
@@ -86,9 +108,10 @@ def run(name: str, embeddings: str, latents: int | None, engine_options: list[st
     command += ["--config", f"name={name}"]
     command += [f"embeddings={embeddings}"] if embeddings else []
     command += [f"latents={latents}"] if latents is not None else []
+    command += [f"only={only}"] if only else []
     command += engine_options
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    if {"-n", "--dry-run", "--dryrun"} & set(engine_options):
+    if dry:
         return subprocess.run([*command, "--quiet", "host"], env=environment).returncode
 
     paths.artifacts.mkdir(parents=True, exist_ok=True)
@@ -143,13 +166,14 @@ def main() -> int:
         sub.add_argument("name")
         sub.add_argument("--embeddings", default="")
         sub.add_argument("--latents", type=int)
+        sub.add_argument("--only", default="")
     arguments, engine_options = parser.parse_known_args()
     try:
         if arguments.command == "run":
-            return run(arguments.name, arguments.embeddings, arguments.latents, engine_options)
-        config = load_config(arguments.name, arguments.embeddings, arguments.latents)
+            return run(arguments.name, arguments.embeddings, arguments.latents, arguments.only, engine_options)
+        config = load_config(arguments.name, arguments.embeddings, arguments.latents, arguments.only)
         began = time.time()
-        execute(arguments.notebook, config, run_name(arguments.name, arguments.embeddings))
+        execute(arguments.notebook, config, run_name(arguments.name, arguments.embeddings, arguments.only))
         print(f"{arguments.notebook}: {time.time() - began:.0f} s", flush=True)
         return 0
     except (ValueError, OSError, RuntimeError) as error:
