@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from xsae.alignment import Alignment
-from xsae.methods import METHODS, load_method
+from xsae.evaluation.recovery import recovery
+from xsae.evaluation.retrieval import recall
+from xsae.methods import METHODS, Method, load_method, posthoc
 from xsae.paths import RunPaths
-from xsae.training import TrainingConfig, train_or_load
+from xsae.theory import generate
+from xsae.training import TrainingConfig, train, train_or_load
 
 
 @pytest.fixture
@@ -20,34 +22,35 @@ def run(tmp_path, monkeypatch):
     for method in ("separated", "shared"):
         train_or_load(paths.checkpoint("b", method, 1), method, x, rows, config, 1, "hash")
     saes, _ = train_or_load(paths.checkpoint("b", "separated", 1), "separated", x, rows, config, 1, "hash")
-    Alignment().fit(*(saes[m].transform(x[m]) for m in x)).save(paths.alignment("b", 1))
+    for modality, alignment in posthoc(saes, {m: saes[m].transform(x[m]) for m in x}).alignments.items():
+        alignment.save(paths.alignment("b", 1, modality))
     return paths, x
 
 
 def test_posthoc_is_separated_with_the_second_modality_in_the_order_of_the_first(run):
     paths, x = run
-    posthoc, separated = (load_method(paths, "b", method, 1, "hash") for method in ("posthoc", "separated"))
-    order = posthoc.alignment.permutation_
+    aligned, separated = (load_method(paths, "b", method, 1, "hash") for method in ("posthoc", "separated"))
+    order = aligned.alignments["text"].permutation_
     assert (order != np.arange(16)).any()
-    assert (posthoc.transform("image", x["image"]) != separated.transform("image", x["image"])).nnz == 0
-    np.testing.assert_array_equal(posthoc.directions("image"), separated.directions("image"))
+    assert (aligned.transform("image", x["image"]) != separated.transform("image", x["image"])).nnz == 0
+    np.testing.assert_array_equal(aligned.directions("image"), separated.directions("image"))
     own = separated.transform("text", x["text"]).toarray()
-    np.testing.assert_array_equal(posthoc.transform("text", x["text"]).toarray(), own[:, order])
-    np.testing.assert_array_equal(posthoc.directions("text"), separated.directions("text")[order])
+    np.testing.assert_array_equal(aligned.transform("text", x["text"]).toarray(), own[:, order])
+    np.testing.assert_array_equal(aligned.directions("text"), separated.directions("text")[order])
 
 
 def test_alignment_changes_no_reconstruction_by_a_single_bit(run):
     paths, x = run
-    posthoc, separated = (load_method(paths, "b", method, 1, "hash") for method in ("posthoc", "separated"))
+    aligned, separated = (load_method(paths, "b", method, 1, "hash") for method in ("posthoc", "separated"))
     for modality, embeddings in x.items():
         ours, theirs = (m.saes[modality].inverse_transform(m.saes[modality].transform(embeddings)) for m in
-                        (posthoc, separated))  # fmt: skip
+                        (aligned, separated))  # fmt: skip
         assert ours.tobytes() == theirs.tobytes()
 
 
 def test_shared_has_one_order_because_it_has_one_autoencoder(run):
     shared = load_method(run[0], "b", "shared", 1, "hash")
-    assert shared.saes["image"] is shared.saes["text"] and shared.alignment is None
+    assert shared.saes["image"] is shared.saes["text"] and not shared.alignments
 
 
 def test_what_is_not_there_is_named_with_what_makes_it(run):
@@ -55,5 +58,56 @@ def test_what_is_not_there_is_named_with_what_makes_it(run):
     with pytest.raises(FileNotFoundError, match="notebook 02_sae_training makes them"):
         load_method(run[0], "b", "iso_energy", 1, "hash")
     with pytest.raises(FileNotFoundError, match="03_alignment"):
-        run[0].alignment("b", 1).unlink()
+        run[0].alignment("b", 1, "text").unlink()
         load_method(run[0], "b", "posthoc", 1, "hash")
+
+
+@pytest.fixture(scope="module")
+def three():
+    """A theory world of three modalities, and the autoencoders of each, trained apart."""
+    names = ("picture", "sentence", "sound")
+    sizes = dict(dim=32, n_shared=24, n_own=dict.fromkeys(names, 8), n_train=6000, n_test=500)
+    data = generate(0.5, 1, **sizes, activation=0.06, noise=0.02, max_interference=0.6)
+    config = TrainingConfig(latents=3 * 64, k=4, epochs=20, batch_size=128, learning_rate=2e-3, decay=False)
+    saes, _ = train("separated", data.train.embeddings, data.train.rows, config, seed=1)
+    return data, saes, {m: saes[m].transform(x) for m, x in data.train.embeddings.items()}
+
+
+def best(concepts, directions):
+    return (concepts @ directions.T).argmax(1)
+
+
+def test_three_modalities_meet_in_one_order_of_latents_and_shuffled_partners_do_not(three):
+    data, saes, codes = three
+    reference, *others = saes
+    aligned = posthoc(saes, codes)
+    order = np.random.default_rng(0).permutation(len(data.train.rows[reference]))
+    shuffled = posthoc(saes, {m: own if m == reference else own[order] for m, own in codes.items()})
+    for method, least, most in ((aligned, 0.8, 1), (shuffled, 0, 0.2), (Method(saes), 0, 0.2)):
+        where = best(data.shared[reference], method.directions(reference))
+        agree = np.all([where == best(data.shared[m], method.directions(m)) for m in others], axis=0)
+        assert least <= agree.mean() <= most
+
+
+def test_two_modalities_that_were_never_aligned_to_each_other_find_each_other_through_the_reference(three):
+    data, saes, codes = three
+    _, *others = saes
+    ids = np.arange(len(data.test.rows["sound"]))
+    found = {}
+    for name, method in (("aligned", posthoc(saes, codes)), ("unaligned", Method(saes))):
+        queries, gallery = (method.transform(m, data.test.embeddings[m]) for m in others)
+        found[name] = recall(queries, gallery, ids, ids)["R@10"]
+    assert found["aligned"] > 5 * max(found["unaligned"], 10 / len(ids))
+
+
+def test_recovery_of_three_modalities_is_the_mean_over_their_pairs_with_the_first(three):
+    data, saes, codes = three
+    aligned, names = posthoc(saes, codes), list(saes)
+    whole = recovery(aligned, data)
+    parts = []
+    for other in names[1:]:
+        part = Method({m: saes[m] for m in (names[0], other)}, {other: aligned.alignments[other]})
+        parts.append(recovery(part, data))
+    for figure in ("CR", "ESim", "FSim"):
+        assert whole[figure] == pytest.approx(np.mean([own[figure] for own in parts]))
+    assert whole["CR"] > 0.8

@@ -110,3 +110,42 @@ def test_gradient_through_the_autoencoder_equals_dense_autograd(name):
     DENSE[name](*codes).backward()
     for mine, exact in ((sae.encoder, weight), (sae.encoder_bias, bias), (sae.decoder_bias, centre)):
         assert (mine.grad - exact.grad).norm() <= 1e-5 * exact.grad.norm()
+
+
+def test_of_three_modalities_iso_energy_is_the_mean_of_its_pairs():
+    one, two, three = (
+        code({0: 9.0, 1: 3.0}, {1: 1.0, 2: 4.0}),
+        code({7: 8.0, 1: 3.0}, {1: 2.0}),
+        code({1: 5.0, 2: 6.0}, {}),
+    )
+    apart = [iso_energy(*pair) for pair in ((one, two), (one, three), (two, three))]
+    assert iso_energy(one, two, three).item() == pytest.approx(sum(apart).item() / 3)
+
+
+def test_of_three_modalities_group_sparse_has_all_under_the_root_by_hand():
+    # latent 0 is in all: sqrt(4 + 9 + 36) = 7; latent 1 in the last two: sqrt(9 + 16) = 5; latent 5 alone: 2
+    codes = code({0: 2.0, 5: 2.0}), code({1: 3.0, 0: 3.0}), code({0: 6.0, 1: 4.0})
+    assert group_sparse(*codes).item() == pytest.approx(7 + 5 + 2)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_gradients_of_three_modalities_are_those_of_dense_float64(name):
+    rng = torch.Generator().manual_seed(1)
+    codes = [random_code(20, 6, rng, zeros=0.2) for _ in range(3)]
+    for values, _ in codes:
+        values.requires_grad_()
+    PENALTIES[name](*codes).backward()
+    double = [values.detach().double().requires_grad_() for values, _ in codes]
+    whole = [
+        torch.zeros(20, LATENTS, dtype=torch.float64).scatter(1, own, v)
+        for v, (_, own) in zip(double, codes, strict=True)
+    ]
+    if name == "group_sparse":
+        squares = sum(z.square() for z in whole)
+        expected = squares.where(squares > 0, 1).sqrt().where(squares > 0, 0).sum() / 20
+    else:
+        pairs_of = ((whole[0], whole[1]), (whole[0], whole[2]), (whole[1], whole[2]))
+        expected = sum(dense_iso_energy(*pair) for pair in pairs_of) / 3
+    expected.backward()
+    for (values, _), own in zip(codes, double, strict=True):
+        torch.testing.assert_close(values.grad.double(), own.grad, rtol=1e-5, atol=1e-7)

@@ -9,7 +9,7 @@ from xsae.theory import generate, interference
 from xsae.training import TrainingConfig, train
 
 MODALITIES = ("image", "text")
-SMALL = dict(dim=32, n_shared=32, n_image=16, n_text=12, n_train=60, n_test=40, activation=0.05)
+SMALL = dict(dim=32, n_shared=32, n_own={"image": 16, "text": 12}, n_train=60, n_test=40, activation=0.05)
 
 
 @pytest.mark.parametrize("bound", [0.15, 0.30])
@@ -98,7 +98,7 @@ def test_without_noise_embeddings_are_the_codes_times_the_dictionary_at_unit_nor
 
 
 def test_noise_has_its_standard_deviation_in_every_coordinate_and_the_norm_stays_one():
-    data = generate(0.5, 7, dim=256, n_shared=16, n_image=8, n_text=8, n_train=800, n_test=1, noise=0.05)
+    data = generate(0.5, 7, dim=256, n_shared=16, n_own={"image": 8, "text": 8}, n_train=800, n_test=1, noise=0.05)
     for modality in MODALITIES:
         x, made = data.train.embeddings[modality], data.train.codes[modality] @ data.dictionaries[modality]
         np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
@@ -149,7 +149,7 @@ def test_errors_name_the_argument():
     cases = [
         (dict(cosine=1.01), r"cosine: 1.01 found; a cosine lies in \[-1, 1\]"),
         (dict(cosine=np.nan), "cosine: nan found"),
-        (dict(n_image=0), "n_image: 0 found; at least 1 is needed"),
+        (dict(n_own={"image": 0, "text": 4}), r"n_own\['image'\]: 0 found; at least 1 is needed"),
         (dict(dim=1), "dim: 1 found; at least 2"),
         (dict(n_test=0), "n_test: 0 found; at least 1"),
         (dict(activation=0.0), "activation: 0.0 found"),
@@ -173,7 +173,9 @@ def test_a_split_of_every_concept_is_at_zero_loss_where_both_dictionaries_are_li
     With more directions than dimensions no linear encoder reads codes off exactly; that an optimum at zero loss exists
     and splits is shown here, not that training finds it.
     """
-    data = generate(0.5, 7, dim=64, n_shared=12, n_image=4, n_text=4, n_train=1, n_test=100, activation=0.1, noise=0.0)
+    data = generate(
+        0.5, 7, dim=64, n_shared=12, n_own={"image": 4, "text": 4}, n_train=1, n_test=100, activation=0.1, noise=0.0
+    )
     both = np.concatenate([data.dictionaries[modality] for modality in MODALITIES])
     k = int(max(z.count_nonzero(axis=1).max() for z in data.test.codes.values()))
     sae = SparseAutoencoder(SAEConfig(dim=64, latents=32, k=k))
@@ -197,7 +199,7 @@ COSINES = (0.0, 0.8, 1.0)
 def sweep():
     """cosine and method -> collapse rate and loss on held-out pairs; L = 256 is four times the 64 concepts."""
     config = TrainingConfig(latents=256, k=4, epochs=25, batch_size=256, learning_rate=5e-3)
-    sizes = dict(dim=32, n_shared=32, n_image=16, n_text=16, n_train=4000, n_test=1000, activation=0.03)
+    sizes = dict(dim=32, n_shared=32, n_own={"image": 16, "text": 16}, n_train=4000, n_test=1000, activation=0.03)
     collapsed, loss = {}, {}
     for cosine in COSINES:
         data = generate(cosine, 1, **sizes)
@@ -228,3 +230,16 @@ def test_shared_and_separated_meet_at_cosine_one_and_nowhere_below(sweep):
     assert abs(loss[1.0, "shared"] - loss[1.0, "separated"]) < 0.006
     for cosine in (0.0, 0.8):
         assert loss[cosine, "shared"] - loss[cosine, "separated"] > 0.006
+
+
+def test_a_third_modality_leaves_the_first_two_and_lies_at_the_same_angle():
+    sizes = dict(dim=48, n_shared=24, n_train=50, n_test=20, activation=0.05)
+    two = generate(0.6, 3, n_own={"image": 8, "text": 8}, **sizes)
+    three = generate(0.6, 3, n_own={"image": 8, "text": 8, "sound": 5}, **sizes)
+    for modality, directions in two.dictionaries.items():
+        np.testing.assert_array_equal(three.dictionaries[modality], directions)
+        np.testing.assert_array_equal(three.train.embeddings[modality], two.train.embeddings[modality])
+    cosines = np.einsum("nd,nd->n", three.shared["image"], three.shared["sound"])
+    np.testing.assert_allclose(cosines, 0.6, atol=1e-9)
+    shared = [three.train.codes[m][:, :24] != 0 for m in ("image", "sound")]
+    assert (shared[0] != shared[1]).nnz == 0 and three.dictionaries["sound"].shape == (29, 48)

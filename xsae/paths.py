@@ -55,6 +55,6 @@ class RunPaths:
         """The autoencoders of one method and seed."""
         return self.artifacts / "checkpoints" / backbone / f"{method}-seed{seed}"
 
-    def alignment(self, backbone: str, seed: int) -> Path:
-        """The post-hoc alignment of one seed's `separated` autoencoders."""
-        return self.artifacts / "alignments" / backbone / f"seed{seed}.safetensors"
+    def alignment(self, backbone: str, seed: int, modality: str) -> Path:
+        """The post-hoc alignment of a modality's latents to the first modality's, of one seed's `separated`."""
+        return self.artifacts / "alignments" / backbone / f"seed{seed}-{modality}.safetensors"

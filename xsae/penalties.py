@@ -1,8 +1,10 @@
-"""Penalties on the codes of pairs, which pull a shared autoencoder's two modalities onto the same latents.
+"""Penalties on the codes of pairs, which pull a shared autoencoder's modalities onto the same latents.
 
 A code is what `SparseAutoencoder.encode` gives: values (n, w) >= 0 and latents int64 (n, w), distinct in a row. Row i
-of both modalities is one pair. No (n, L) matrix is made, and gradients are those of dense autograd.
+of all modalities is one pair. No (n, L) matrix is made, and gradients are those of dense autograd.
 """
+
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -10,26 +12,35 @@ from torch import Tensor
 Code = tuple[Tensor, Tensor]
 
 
-def iso_energy(image: Code, text: Code) -> Tensor:
+def iso_energy(*codes: Code) -> Tensor:
     """Minus the mean cosine of the pairs' codes, each without its largest latent (paper.md, Methods compared).
 
-    Where nothing is left of a code, the cosine is 0 and has no gradient.
+    Of more than two modalities, the mean over all pairs of them. Where nothing is left of a code, the cosine is 0 and
+    has no gradient.
     """
-    image, text = ((v.scatter(1, v.argmax(1, keepdim=True), 0), latents) for v, latents in (image, text))
-    dot = (image[0] * _at(image[1], text)[0]).sum(1)
-    squares = image[0].square().sum(1) * text[0].square().sum(1)
-    return -_divide_by_root(dot, squares).mean()
+    rests = [(values.scatter(1, values.argmax(1, keepdim=True), 0), latents) for values, latents in codes]
+    cosines = []
+    for one, other in combinations(rests, 2):
+        dot = (one[0] * _at(one[1], other)[0]).sum(1)
+        squares = one[0].square().sum(1) * other[0].square().sum(1)
+        cosines.append(_divide_by_root(dot, squares).mean())
+    return -torch.stack(cosines).mean()
 
 
-def group_sparse(image: Code, text: Code) -> Tensor:
+def group_sparse(*codes: Code) -> Tensor:
     """Mean over the pairs of sum_j sqrt(z_image,j^2 + z_text,j^2) (paper.md, Methods compared): an L2,1 norm.
 
-    Its subgradient at (0, 0) is 0.
+    Of more modalities, all stand under the root. Its subgradient at 0 is 0.
     """
-    (partner, _), (_, held) = _at(image[1], text), _at(text[1], image)
-    together = image[0].square() + partner.square()
-    alone = text[0].square().masked_fill(held, 0)  # latents of the text's code that the image's does not hold
-    squares = torch.cat([together, alone], 1)
+    parts = []
+    for first, (values, latents) in enumerate(codes):
+        squares = values.square()
+        for other in codes[first + 1 :]:
+            squares = squares + _at(latents, other)[0].square()
+        for earlier in codes[:first]:  # which has counted the latents that it holds
+            squares = squares.masked_fill(_at(latents, earlier)[1], 0)
+        parts.append(squares)
+    squares = torch.cat(parts, 1)
     return _divide_by_root(squares, squares).sum(1).mean()
 
 

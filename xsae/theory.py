@@ -4,13 +4,15 @@
 
 Rows of Φ and Ψ are concept directions. Row i < n_shared of both is one concept, with cos(φ_i, ψ_i) set; the rows after
 those are concepts of the one modality. A pair's modalities have the same shared concepts active, with coefficients of
-their own. A method that looks for concepts can here be held against the truth.
+their own. There may be more modalities: each further one is to the first as Ψ is to Φ. A method that looks for concepts
+can here be held against the truth.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from scipy import sparse
@@ -69,8 +71,7 @@ def generate(
     *,
     dim: int = 256,
     n_shared: int = 1024,
-    n_image: int = 512,
-    n_text: int = 512,
+    n_own: Mapping[str, int] = MappingProxyType({"image": 512, "text": 512}),
     n_train: int = 50_000,
     n_test: int = 10_000,
     activation: float = 0.01,
@@ -85,10 +86,11 @@ def generate(
         cosine: cos(φ_i, ψ_i) of every shared concept, met to rounding (the paper: to ±0.01). At 1, ψ_i = φ_i.
         seed: the same seed and sizes give the same bytes on the same machine.
         dim: embedding size d.
-        n_shared: concepts of both modalities. n_image, n_text: concepts of the one modality.
+        n_shared: concepts of all modalities. n_own: modality -> concepts of it alone; the first is the reference, whose
+            directions are Φ, and every other has a Ψ of its own at the same angles.
         n_train: training pairs. n_test: held-out pairs; neither number changes the other's pairs.
         activation: probability that a concept is active in a pair, independently. A pair in which none of a block
-            (shared, image-only, text-only) is active gets one of that block, drawn uniformly.
+            (shared, and one of each modality) is active gets one of that block, drawn uniformly.
         noise: standard deviation of the Gaussian noise *per coordinate*, added before scaling. The paper's row says
             σ = 0.05 and no more; the norm of the whole vector is the other reading. Per coordinate, and with the other
             defaults, noise is about 2 % of the squared norm.
@@ -100,7 +102,7 @@ def generate(
     Raises:
         ValueError: an argument is out of range, or the bound is not met (too many concepts for that many dimensions).
     """
-    for name, size in {"n_shared": n_shared, "n_image": n_image, "n_text": n_text}.items():
+    for name, size in {"n_shared": n_shared, **{f"n_own[{m!r}]": size for m, size in n_own.items()}}.items():
         if size < 1:
             raise ValueError(f"{name}: {size} found; at least 1 is needed, for each pair has one of each block active")
     for name, size, least in (("dim", dim, 2), ("n_train", n_train, 1), ("n_test", n_test, 1)):
@@ -116,20 +118,22 @@ def generate(
         raise ValueError(f"max_interference: {max_interference} found; a bound in (0, 1] is needed")
 
     for_directions, for_train, for_test = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(3))
-    image = for_directions.standard_normal((n_shared + n_image, dim))
-    image = _repel(_unit_rows(image), _unit_rows, max_interference, "image")
+    reference, *others = n_own
+    start = for_directions.standard_normal((n_shared + n_own[reference], dim))
+    dictionaries = {reference: _repel(_unit_rows(start), _unit_rows, max_interference, reference)}
+    axis = dictionaries[reference][:n_shared]
 
-    def around_image(text: np.ndarray) -> np.ndarray:
-        """The nearest unit rows whose first n_shared lie at the angle asked for from their image directions."""
-        text = _unit_rows(text)
-        axis, own = image[:n_shared], text[:n_shared]
+    def around_axis(directions: np.ndarray) -> np.ndarray:
+        """The nearest unit rows whose first n_shared lie at the angle asked for from the reference's."""
+        directions = _unit_rows(directions)
+        own = directions[:n_shared]
         across = _unit_rows(own - np.einsum("nd,nd->n", own, axis)[:, None] * axis)
-        text[:n_shared] = cosine * axis + np.sqrt(1 - cosine**2) * across
-        return text
+        directions[:n_shared] = cosine * axis + np.sqrt(1 - cosine**2) * across
+        return directions
 
-    text = for_directions.standard_normal((n_shared + n_text, dim))
-    text = _repel(around_image(text), around_image, max_interference, "text")
-    dictionaries = {"image": image, "text": text}
+    for other in others:
+        start = for_directions.standard_normal((n_shared + n_own[other], dim))
+        dictionaries[other] = _repel(around_axis(start), around_axis, max_interference, other)
     train = _pairs(dictionaries, n_shared, n_train, activation, noise, for_train)
     return SyntheticData(
         dictionaries, n_shared, train, _pairs(dictionaries, n_shared, n_test, activation, noise, for_test)

@@ -241,13 +241,13 @@ def train(
     arrays: modality -> (n_m, d) unit-norm matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
     all but `separated` every modality maps to the same object. The total width is equal whatever the method. `progress`
     makes a progress bar's label of a modality's name. Raises ValueError for an unknown method or activation, a k above
-    the latents, or a penalty on other than two modalities.
+    the latents, or a penalty on one modality.
     """
     if method not in METHODS:
         raise ValueError(f"method: {method!r} is unknown; one of {', '.join(METHODS)}")
     modalities = list(arrays)
-    if method in PENALTIES and len(modalities) != 2:
-        raise ValueError(f"method: {method!r} compares the codes of 2 modalities; {len(modalities)} found in `arrays`")
+    if method in PENALTIES and len(modalities) < 2:
+        raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
     groups = [[modality] for modality in modalities] if method == "separated" else [modalities]
     dim = arrays[modalities[0]].shape[1]
     total = config.latents or dictionary_size(len(rows[modalities[0]]), dim)

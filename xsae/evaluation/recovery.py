@@ -21,8 +21,8 @@ def recovery(method, data) -> dict[str, float]:
         data: the `xsae.theory.SyntheticData` whose training pairs it was trained on.
 
     Returns:
-        `CR`, `RE`, `GRE`, `ESim` and `FSim` as defined below; RE and GRE are means of the two modalities, RE the
-        normalised loss on held-out pairs.
+        `CR`, `RE`, `GRE`, `ESim` and `FSim` as defined below; RE and GRE are means of the modalities, RE the normalised
+        loss on held-out pairs; the others compare each further modality with the first, and are means of these.
     """
     held_out, re, gre = data.test.embeddings, [], []
     for modality, sae in method.saes.items():
@@ -30,15 +30,18 @@ def recovery(method, data) -> dict[str, float]:
         codes = sae.transform(x)
         re.append(reconstruction(x, sae.inverse_transform(codes), codes=codes)["loss"])
         gre.append(ground_truth_error(concepts, sae.inverse_transform(top_1(sae.transform(concepts)))))
-    image, text = method.saes
+    reference, *others = method.saes
     shared = {modality: directions.astype(np.float32) for modality, directions in data.shared.items()}
-    return {
-        "CR": collapse_rate(shared[image], shared[text], method.directions(image), method.directions(text)),
-        "RE": float(np.mean(re)),
-        "GRE": float(np.mean(gre)),
-        "ESim": code_similarity(*(method.transform(m, held_out[m]) for m in (image, text))),
-        "FSim": code_similarity(*(method.transform(m, shared[m]) for m in (image, text))),
-    }
+    figures = [
+        {
+            "CR": collapse_rate(shared[reference], shared[m], method.directions(reference), method.directions(m)),
+            "ESim": code_similarity(*(method.transform(own, held_out[own]) for own in (reference, m))),
+            "FSim": code_similarity(*(method.transform(own, shared[own]) for own in (reference, m))),
+        }
+        for m in others
+    ]
+    mean = {name: float(np.mean([own[name] for own in figures])) for name in figures[0]}
+    return {"CR": mean["CR"], "RE": float(np.mean(re)), "GRE": float(np.mean(gre)), **mean}
 
 
 def collapse_rate(
