@@ -8,24 +8,35 @@
 | `posthoc` | those of `separated` | reconstruction | an `Alignment` re-indexes each but the first |
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from huggingface_hub import ModelCard
 from scipy import sparse
 
 from xsae.alignment import Alignment
+from xsae.hub import Shared, card
 from xsae.paths import RunPaths
 from xsae.sae import SparseAutoencoder
 from xsae.training import METHODS as TRAINED
 from xsae.training import load
 
 METHODS = (*TRAINED, "posthoc")
+_FORMAT = "xsae.method.1"
 
 
-@dataclass(frozen=True)
-class Method:
-    """Trained autoencoders by modality, the first being the reference, and the alignments of others to it, if any."""
+@dataclass
+class Method(Shared):
+    """Trained autoencoders by modality, the first being the reference, and the alignments of others to it, if any.
+
+    `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's. Their folder: a checkpoint folder per
+    autoencoder, `alignment/<modality>.safetensors`, and `config.json`, which says whose is which.
+    """
 
     saes: dict[str, SparseAutoencoder]
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
@@ -40,6 +51,36 @@ class Method:
         directions = self.saes[modality].directions
         aligned = self.alignments.get(modality)
         return directions if aligned is None else aligned.transform_dictionary(directions)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        places = {id(sae): "+".join(m for m in self.saes if self.saes[m] is sae) for sae in self.saes.values()}
+        for sae in {id(own): own for own in self.saes.values()}.values():
+            sae.save(save_directory / places[id(sae)])
+        for modality, alignment in self.alignments.items():
+            alignment.save(save_directory / "alignment" / f"{modality}.safetensors")
+        whose = {modality: places[id(sae)] for modality, sae in self.saes.items()}
+        about = {"format": _FORMAT, "modalities": whose, "aligned": list(self.alignments)}
+        (save_directory / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **_: Any) -> "Method":
+        folder = Path(model_id)
+        try:
+            about = json.loads((folder / "config.json").read_text())
+            places, aligned = about["modalities"], about["aligned"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / 'config.json'}: no shared method's ({error!r})") from None
+        loaded = {place: SparseAutoencoder.load(folder / place) for place in sorted(set(places.values()))}
+        alignments = {m: Alignment.load(folder / "alignment" / f"{m}.safetensors") for m in aligned}
+        return cls({m: loaded[place] for m, place in places.items()}, alignments)
+
+    def generate_model_card(
+        self, facts: Mapping[str, Any] = MappingProxyType({}), results: Sequence[str] = (), place: str = ""
+    ) -> ModelCard:
+        """The card of the autoencoders together; facts: what is known of their making (`xsae.sharing` gathers it)."""
+        sizes = asdict(next(iter(self.saes.values())).config)
+        own = {"modalities": ", ".join(self.saes), "aligned to the first": ", ".join(self.alignments) or "none"}
+        return card("Method", own | sizes | dict(facts), place, results)
 
 
 def posthoc(saes: dict[str, SparseAutoencoder], codes: Mapping[str, sparse.csr_array]) -> Method:

@@ -5,15 +5,18 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, vstack
 from torch import Tensor, nn
 
 from xsae.activations import ACTIVATIONS, Code
+from xsae.hub import Shared, card
 from xsae.kernels import decode
 
 
@@ -41,7 +44,11 @@ class SAEConfig:
             raise ValueError(f"activation: {self.activation!r} is unknown; one of {', '.join(ACTIVATIONS)}")
 
 
-class SparseAutoencoder(nn.Module):
+def _config(values: dict) -> SAEConfig:
+    return SAEConfig(**{name: value for name, value in values.items() if name != "sha256"})
+
+
+class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}):
     """Sparse autoencoder (paper.md, Method; Gao et al. 2024, Eq. 2-3).
 
         pre  = W_enc (x - b_dec) + b_enc               W_enc: `encoder` (L, d), b_enc: `encoder_bias` (L,)
@@ -49,6 +56,7 @@ class SparseAutoencoder(nn.Module):
         x^   = W_dec^T z + b_dec                       W_dec: `dictionary` (L, d), unit rows; b_dec: `decoder_bias` (d,)
 
     The dictionary starts as the encoder's rows; the encoder is initialised like nn.Linear; biases start at zero.
+    `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's; a checkpoint's folder is their format.
     """
 
     def __init__(self, config: SAEConfig, seed: int = 0) -> None:
@@ -127,11 +135,22 @@ class SparseAutoencoder(nn.Module):
         partial = path.with_name(path.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(self.state_dict(), partial / "model.safetensors")
-        config = asdict(self.config) | {"sha256": _sha256(partial / "model.safetensors")}
-        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        self._save_pretrained(partial)
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_file(self.state_dict(), save_directory / "model.safetensors")
+        config = asdict(self.config) | {"sha256": _sha256(save_directory / "model.safetensors")}
+        (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **_: Any) -> "SparseAutoencoder":
+        return cls.load(Path(model_id))
+
+    def generate_model_card(self, place: str = "") -> ModelCard:
+        """The card of an autoencoder alone."""
+        return card("SparseAutoencoder", asdict(self.config), place)
 
     @classmethod
     def load(cls, path: Path) -> "SparseAutoencoder":

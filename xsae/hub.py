@@ -1,0 +1,64 @@
+"""What models share through a hub's repository, or a folder that looks like one: files in, files out, and the card."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
+
+_FILES = ["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]  # nothing else is ever fetched, nothing unpickled
+_USE = """from xsae.{module} import {name}
+
+own = {name}.from_pretrained("{place}")
+{line}"""
+_LINES = {
+    "Method": ("methods", 'codes = own.transform("image", x)          # x (n, d): sparse (n, L), one order of latents'),
+    "SparseAutoencoder": ("sae", "codes = own.transform(x)                   # x (n, d): sparse (n, L)"),
+}
+
+
+class Shared(ModelHubMixin):
+    """huggingface_hub's `save_pretrained`, `push_to_hub` and `from_pretrained`, with errors of one line."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Load from a folder or a repository of the hub; options: `revision`, `token`, `cache_dir`, `local_files_only`,
+        `force_download`. Raises OSError where it cannot be had, ValueError where a file is not what was written."""
+        return super().from_pretrained(fetch(str(pretrained_model_name_or_path), **options))
+
+
+def fetch(model_id: str, **options: Any) -> Path:
+    """The folder of a model: `model_id` itself where that is one, else the hub's repository of that name, downloaded.
+
+    options: as `huggingface_hub.snapshot_download` takes them. Raises OSError, one line, where it cannot be had.
+    """
+    if Path(model_id).is_dir():
+        return Path(model_id)
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=_FILES, **options))
+    except Exception as error:  # of the hub's name check, its client or the network: each has its own kinds
+        reason = " ".join(str(error).split())[:200]
+        raise OSError(f"{model_id}: no folder, and no repository that can be fetched ({reason})") from None
+
+
+def card(name: str, facts: Mapping[str, Any], place: str = "", results: Sequence[str] = ()) -> ModelCard:
+    """A model card: what is known of the model, how to load it, and whose method it is.
+
+    name: the class that loads it; facts: label -> value, told as they are; place: the repository's name or the
+    folder; results: lines of figures.
+    """
+    about = ModelCardData(
+        library_name="xsae", license="mit", tags=["sparse-autoencoder", "interpretability", "vision-language"]
+    )
+    module, line = _LINES[name]
+    table = "\n".join(f"| {label} | {value} |" for label, value in facts.items())
+    parts = [
+        f"---\n{about.to_yaml()}\n---",
+        "# Sparse autoencoders of a joint embedding" if name == "Method" else "# A sparse autoencoder",
+        f"| | |\n|---|---|\n{table}",
+        *(["## Figures on held-out pairs\n\n" + "\n".join(f"- {own}" for own in results)] if results else []),
+        f"## Use\n\n```python\n{_USE.format(module=module, name=name, place=place or 'this/folder', line=line)}\n```",
+        "Made with xsae, after *Same Concept, Different Directions: Cross-Modal Feature Heterogeneity in Sparse "
+        "Autoencoders* (arXiv 2606.29888).",
+    ]
+    return ModelCard("\n\n".join(parts) + "\n")
