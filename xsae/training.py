@@ -20,12 +20,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from xsae import processes
 from xsae.batches import epoch
 from xsae.penalties import PENALTIES
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 METHODS = ("shared", "separated", *PENALTIES)
 DEVICES = ("cpu", "cuda")
+BY_ROW = ("topk", "matryoshka")  # the activations of which a row's code depends on no other row
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -75,8 +77,12 @@ def dictionary_size(n_pairs: int, dim: int) -> int:
 
 
 def normalised_loss(x_hat: Tensor, x: Tensor) -> Tensor:
-    """||x^ - x||^2 / ||x - mean(x)||^2, sums over the batch (paper.md, Method). x, x_hat (n, d) -> scalar."""
-    return (x_hat - x).square().sum() / (x - x.mean(0)).square().sum().clamp_min(1e-12)
+    """||x^ - x||^2 / ||x - mean(x)||^2, sums over the batch (paper.md, Method). x, x_hat (n, d) -> scalar.
+
+    Of several processes, each of which has as many rows, this one's part of it: the parts add up to the loss.
+    """
+    mean = processes.total(x.mean(0) / processes.count())
+    return (x_hat - x).square().sum() / processes.total((x - mean).square().sum()).clamp_min(1e-12)
 
 
 def reconstruction_loss(x_hats: Sequence[Tensor], x: Tensor, n_modalities: int) -> tuple[Tensor, list[Tensor]]:
@@ -102,7 +108,8 @@ def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> 
     pre = torch.addmm(sae.encoder_bias[dead], x - sae.decoder_bias.detach(), sae.encoder[dead].T).relu()
     values, latents = pre.topk(min(sae.config.dim // 2, len(dead)), dim=1)
     codes = torch.zeros_like(pre).scatter(1, latents, values)
-    return (codes @ sae.dictionary[dead] - residual).square().sum() / residual.square().sum().clamp_min(1e-12)
+    missed = processes.total(residual.square().sum()).clamp_min(1e-12)
+    return (codes @ sae.dictionary[dead] - residual).square().sum() / missed
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> None:
@@ -160,20 +167,23 @@ class Trainer:
         loss = loss + sparsity
         if self.penalty:
             codes = zip(values.chunk(self.n_modalities), latents.chunk(self.n_modalities), strict=True)
-            loss = loss + getattr(config, self.penalty) * PENALTIES[self.penalty](*codes)
+            loss = loss + getattr(config, self.penalty) / processes.count() * PENALTIES[self.penalty](*codes)
         if config.aux_coefficient:
             self.idle += 1
-            self.idle[latents[values > 0]] = 0
+            fired = torch.zeros_like(self.idle)
+            fired[latents[values > 0]] = 1
+            self.idle[processes.total(fired) > 0] = 0
             dead = torch.nonzero(self.idle >= self.patience).flatten()
             if len(dead):
                 loss = loss + config.aux_coefficient * aux_loss(sae, x, x_hats[-1], dead)
         loss.backward()
+        processes.add_gradients(list(sae.parameters()))
         clip(list(sae.parameters()), config.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()  # now, so that gradients are not held beside the next product
         self.schedule.step()
         sae.normalize_dictionary()
-        return torch.stack(losses).detach()
+        return processes.total(torch.stack(losses).detach())
 
 
 def train_sae(
@@ -194,6 +204,13 @@ def train_sae(
     """
     n_pairs = len(rows[0])
     batch = min(config.batch_size, max(n_pairs // 4, 2))
+    if batch % processes.count():
+        raise ValueError(f"batch_size: {batch} pairs cannot be shared evenly by {processes.count()} processes")
+    if processes.count() > 1 and sae.config.activation not in BY_ROW:
+        raise ValueError(
+            f"activation: {sae.config.activation!r} depends on the whole batch, which {processes.count()} processes "
+            f"do not see; one of {', '.join(BY_ROW)} is needed"
+        )
     per_epoch = n_pairs // batch
     steps = max(config.epochs * per_epoch, config.min_steps)
     sae.to(config.device)
@@ -205,7 +222,7 @@ def train_sae(
     while done < steps:
         losses = []
         for x in islice(epoch(arrays, rows, batch, generator), steps - done):
-            losses.append(trainer.step(x))
+            losses.append(trainer.step(processes.share(x, len(arrays))))
             bar.update()
         done += len(losses)
         means = torch.stack(losses).double().mean(0).tolist()
@@ -278,11 +295,24 @@ def train_or_load(
 
     `data_hash` names the data (a store's manifest has it). The folder appears under its name only when it is whole.
     """
-    settings = {"method": method, "seed": seed, "data": data_hash, "threads": torch.get_num_threads(), **asdict(config)}
-    folder = Path(folder)
-    if _settings(folder) == settings:
+    if _settings(folder) == _describe(method, config, seed, data_hash):
         return load(folder, data_hash)
     saes, history = train(method, arrays, rows, config, seed, progress)
+    save(folder, saes, history, method, config, seed, data_hash)
+    return saes, history
+
+
+def save(
+    folder: Path,
+    saes: Mapping[str, SparseAutoencoder],
+    history: pd.DataFrame,
+    method: str,
+    config: TrainingConfig,
+    seed: int,
+    data_hash: str,
+) -> None:
+    """Keep what `train` gave in `folder`, whole or not at all, with all that decides its bytes."""
+    folder = Path(folder)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -291,11 +321,19 @@ def train_or_load(
         if places[id(sae)].startswith(modality):
             sae.save(partial / places[id(sae)])
     history.to_csv(partial / "history.csv", index=False)
-    about = {"settings": settings, "modalities": {modality: places[id(sae)] for modality, sae in saes.items()}}
+    about = {"settings": _describe(method, config, seed, data_hash)}
+    about["modalities"] = {modality: places[id(sae)] for modality, sae in saes.items()}
     (partial / "training.json").write_text(json.dumps(about, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
-    return saes, history
+
+
+def _describe(method: str, config: TrainingConfig, seed: int, data_hash: str) -> dict:
+    """All that decides the bytes of a training."""
+    about = {"method": method, "seed": seed, "data": data_hash, "threads": torch.get_num_threads()}
+    if processes.count() > 1:
+        about["processes"] = processes.count()
+    return about | asdict(config)
 
 
 def load(folder: Path, data_hash: str) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
