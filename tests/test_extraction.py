@@ -74,7 +74,6 @@ def extract(model, source, out, kill_after=None, **options):
 
 
 def _in_a_child(model, source, out, options):
-    torch.set_num_threads(1)
     limit = options.pop("largest_file", None)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
