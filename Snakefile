@@ -12,9 +12,8 @@
 from pathlib import Path
 
 from xsae.config import load_config, run_name
+from xsae.notebooks import MADE_BY, left_out, parameters
 from xsae.paths import ROOT
-from xsae.results import MADE_BY
-from xsae.workflow import left_out, parameters
 
 NAME, EMBEDDINGS, ONLY = config["name"], config.get("embeddings", ""), config.get("only", "")
 SETTINGS = load_config(NAME, EMBEDDINGS, config.get("latents"), ONLY)
@@ -29,6 +28,10 @@ if ONLY:
     ARGUMENTS += f" --only {ONLY!r}"
 # With real sources each backbone is embedded by jobs of its own, which 00 then merges.
 JOBS = [f"{job}of{SETTINGS.extraction_jobs}" for job in range(SETTINGS.extraction_jobs)] if SETTINGS.sources else []
+# As many threads as there are: the engine cuts this to --cores here, and to --max-threads in jobs of other machines.
+EVERY = 1024
+# A job asks for a GPU where the config would use one; on this machine the request means nothing.
+GPUS = int(SETTINGS.device == "auto")
 EXTRACTED = [f"artifacts/{RUN}/extracted/{name}-{job}.done" for name in SETTINGS.backbones for job in JOBS]
 
 
@@ -58,7 +61,9 @@ rule extract:
     params:
         model=lambda wildcards: SETTINGS.models.get(wildcards.backbone, wildcards.backbone),
         sources=SETTINGS.sources,
-    threads: workflow.cores
+    threads: EVERY
+    resources:
+        gpu=GPUS,
     shell:
         "python -m xsae.encoders --model {params.model:q} --source {params.sources:q} --job {wildcards.job}/{wildcards.jobs} "
         "--out artifacts/{wildcards.run}/embeddings/{wildcards.backbone:q} 2>&1"
@@ -94,6 +99,8 @@ for notebook in NOTEBOOKS:
         params:
             # a changed value reruns the notebooks that use it, and what follows
             parameters=parameters(notebook, SETTINGS, RUN),
-        threads: workflow.cores
+        threads: EVERY
+        resources:
+            gpu=GPUS,
         shell:
-            "python -m xsae.workflow notebook {rule} " + ARGUMENTS + " 2>&1"
+            "python -m xsae.run_notebook {rule} " + ARGUMENTS + " 2>&1"

@@ -107,6 +107,6 @@ lab)
         shift
         ;;
     esac
-    exec "$bin/python" -m xsae.workflow run "$name" "$@"
+    exec "$bin/python" -m xsae.workflow "$name" "$@"
     ;;
 esac

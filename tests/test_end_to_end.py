@@ -5,62 +5,23 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from runs import call, command, tables, tiny
 from test_extraction import small_clip
 from test_sources import picture
 
 from xsae.config import load_config
 from xsae.embeddings import open_store
 from xsae.methods import METHODS
+from xsae.notebooks import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC, left_out
 from xsae.paths import ROOT
-from xsae.results import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC
-from xsae.workflow import left_out
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
-TINY = {
-    "n_train_scenes": 200,
-    "n_test_scenes": 40,
-    "backbones": ["vit"],
-    "latents": 64,
-    "k": 4,
-    "epochs": 1,
-    "min_steps": 20,
-}
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "xsae.workflow", "run", *map(str, arguments)]
-
-
-def call(root, *arguments):
-    environment = os.environ | {"XSAE_ROOT": str(root)}
-    done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=600, cwd=root)
-    return done.returncode, done.stdout + done.stderr
-
-
-def tables(root, run):
-    return {path.name: path.read_bytes() for path in (root / "results" / run).glob("*.csv")}
-
-
-def tiny(folder, **changes):
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(load_config("smoke").model_dump() | TINY | changes))
-    return path
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    root = tmp_path_factory.mktemp("smoke")
-    status, output = call(root, "smoke")
-    assert status == 0, output
-    return root, output
 
 
 def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):

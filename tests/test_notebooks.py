@@ -7,9 +7,8 @@ import papermill
 import pytest
 
 from xsae.config import Config, load_config
+from xsae.notebooks import MADE_BY, parameters
 from xsae.paths import ROOT
-from xsae.results import MADE_BY
-from xsae.workflow import parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = {"run": "smoke", **load_config("smoke").model_dump()}

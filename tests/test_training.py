@@ -245,3 +245,10 @@ def test_raw_training_sees_the_norms_and_unit_training_does_not():
 def test_a_device_or_precision_that_is_not_there_is_named(name, value):
     with pytest.raises(ValueError, match=f"{name}: '{value}' is unknown"):
         TrainingConfig(**{name: value})
+
+
+def test_auto_is_a_gpu_where_there_is_one_and_asking_for_one_that_is_not_there_is_one_line():
+    assert TrainingConfig(device="auto").device == ("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device: `cuda` found, but torch sees no GPU; `cpu` or `auto` would run"):
+            TrainingConfig(device="cuda")

@@ -55,6 +55,7 @@ class Config(BaseModel):
     ablation_ks: list[Annotated[int, Field(ge=1)]]
     ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    device: Annotated[Literal["cpu", "cuda", "auto"], Field(description="where autoencoders train")] = "cpu"
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":

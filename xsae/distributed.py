@@ -50,9 +50,9 @@ def main() -> int:
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     given = vars(parser.parse_args())
     own = {name: given.pop(name) for name in ("store", "method", "seed", "out")}
-    if given["device"] == "cuda":
+    if given["device"] != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("nccl" if given["device"] == "cuda" else "gloo")
+    dist.init_process_group()  # NCCL between GPUs, gloo between processors
     try:
         run(**own, config=TrainingConfig(**given))
         return 0

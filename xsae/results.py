@@ -13,24 +13,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from xsae.notebooks import MADE_BY
 from xsae.paths import ROOT, RunPaths
 
 REFERENCES = Path(__file__).with_name("references.csv")
-MADE_BY = {
-    "embeddings": "00_embeddings", "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
-    "reconstruction": "02_sae_training", "training_curves": "02_sae_training", "alignment": "03_alignment",
-    "matches": "03_alignment", "retrieval": "04_retrieval", "zeroshot": "04_retrieval", "claims": "08_paper",
-    "steering": "05_steering", "steering_concepts": "05_steering", "monosemanticity": "06_monosemanticity",
-    "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "cos_sweep": "01b_theory",
-    "retrieval_intervals": "04_retrieval", "steering_intervals": "05_steering",
-    "modality_scores": "01_heterogeneity", "lambda_sweep": "01b_theory", "label_agreement": "03_alignment",
-}  # fmt: skip
-OF_LABELS = ("steering", "steering_concepts", "steering_intervals", "label_agreement")  # need concept labels
-OF_JUDGES = ("monosemanticity", "latent_scores")  # need a second encoder
-OF_THE_WORLD = (*OF_LABELS, *OF_JUDGES)  # and so are not made of your own embeddings
-OF_CLASSES = ("zeroshot",)  # made of your own embeddings where they come with classes
-# What needs no embeddings
-SYNTHETIC = ("cos_sweep", "lambda_sweep")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "pandas", "matplotlib", "snakemake", "papermill")
 
 

@@ -26,7 +26,7 @@ from xsae.penalties import PENALTIES
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 METHODS = ("shared", "separated", *PENALTIES)
-DEVICES = ("cpu", "cuda")
+DEVICES = ("cpu", "cuda", "auto")
 BY_ROW = ("topk", "matryoshka")  # the activations of which a row's code depends on no other row
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -40,8 +40,9 @@ class TrainingConfig:
     `iso_energy`, `group_sparse`: weight of the penalty of the method of that name. `decay`: whether the learning rate
     falls after the warm-up, or stays, as in the paper's synthetic training. `normalize`: whether rows are scaled to
     unit norm before all else; the paper's code trains on them as they are. `device`: `cpu`, or `cuda`, where runs are
-    not the same to the bit. `precision`: of the product that latents are chosen by in training, `float32` or
-    `bfloat16`, several times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
+    not the same to the bit; `auto` becomes `cuda` where there is a GPU, else `cpu`. `precision`: of the product that
+    latents are chosen by in training, `float32` or `bfloat16`, several times faster on processors that have it; all
+    else is float32 (`benchmarks.training` has both).
     """
 
     latents: int = 8192
@@ -63,6 +64,10 @@ class TrainingConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.device == "auto":
+            object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: `cuda` found, but torch sees no GPU; `cpu` or `auto` would run here")
         for name, known in {"device": DEVICES, "precision": PRECISIONS}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is unknown; one of {', '.join(known)}")

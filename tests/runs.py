@@ -1,0 +1,39 @@
+"""Runs as a user starts them: own processes, own folders."""
+
+import os
+import subprocess
+import sys
+
+import yaml
+
+from xsae.config import load_config
+
+TINY = {
+    "n_train_scenes": 200,
+    "n_test_scenes": 40,
+    "backbones": ["vit"],
+    "latents": 64,
+    "k": 4,
+    "epochs": 1,
+    "min_steps": 20,
+}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "xsae.workflow", *map(str, arguments)]
+
+
+def call(root, *arguments):
+    environment = os.environ | {"XSAE_ROOT": str(root)}
+    done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=600, cwd=root)
+    return done.returncode, done.stdout + done.stderr
+
+
+def tables(root, run):
+    return {path.name: path.read_bytes() for path in (root / "results" / run).glob("*.csv")}
+
+
+def tiny(folder, **changes):
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(load_config("smoke").model_dump() | TINY | changes))
+    return path

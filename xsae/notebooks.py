@@ -1,0 +1,53 @@
+"""What the notebooks take and make. Every start reads it, several times, so it imports nothing large."""
+
+import ast
+import json
+from typing import Any
+
+from xsae.config import Config
+from xsae.paths import ROOT
+
+MADE_BY = {
+    "embeddings": "00_embeddings", "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
+    "reconstruction": "02_sae_training", "training_curves": "02_sae_training", "alignment": "03_alignment",
+    "matches": "03_alignment", "retrieval": "04_retrieval", "zeroshot": "04_retrieval", "claims": "08_paper",
+    "steering": "05_steering", "steering_concepts": "05_steering", "monosemanticity": "06_monosemanticity",
+    "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "cos_sweep": "01b_theory",
+    "retrieval_intervals": "04_retrieval", "steering_intervals": "05_steering",
+    "modality_scores": "01_heterogeneity", "lambda_sweep": "01b_theory", "label_agreement": "03_alignment",
+}  # fmt: skip
+OF_LABELS = ("steering", "steering_concepts", "steering_intervals", "label_agreement")  # need concept labels
+OF_JUDGES = ("monosemanticity", "latent_scores")  # need a second encoder
+OF_THE_WORLD = (*OF_LABELS, *OF_JUDGES)  # and so are not made of your own embeddings
+OF_CLASSES = ("zeroshot",)  # made of your own embeddings where they come with classes
+# What needs no embeddings
+SYNTHETIC = ("cos_sweep", "lambda_sweep")
+
+
+def left_out(config: Config) -> set[str]:
+    """The tables that a run cannot make of what it is given."""
+    if config.embeddings:
+        from xsae.classes import read_classes  # here, for it takes a second to import and most runs do without
+
+        return {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(config.embeddings) else OF_CLASSES)}
+    if not config.backbones:
+        return set(MADE_BY) - set(SYNTHETIC)
+    if not config.sources:
+        return set()
+    labelled = any(spec.startswith(("coco:", "scenes:")) for spec in config.sources)
+    missing = {OF_LABELS: not labelled, OF_JUDGES: len(config.backbones) < 2, OF_CLASSES: not config.classes}
+    return {table for tables, absent in missing.items() if absent for table in tables}
+
+
+def parameters(notebook: str, config: Config, run: str) -> dict[str, Any]:
+    """The values of a run for the names that the notebook's parameters cell declares.
+
+    Raises ValueError for a declared name that no config has.
+    """
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    [cell] = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    declared = [line.target.id for line in ast.parse("".join(cell["source"])).body]
+    values = {"run": run, **config.model_dump()}
+    if unknown := sorted(set(declared) - set(values)):
+        raise ValueError(f"{notebook}: parameter `{unknown[0]}` is declared, but no config has it")
+    return {name: values[name] for name in declared}
