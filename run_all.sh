@@ -15,8 +15,9 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz] [--latents N] [engine optio
   test       lint, unit tests, every notebook, end-to-end runs
   lab        JupyterLab in the same environment
 
-  --embeddings FILE.npz   your own embeddings: arrays `image` (n, d) and `text` (m, d), optional
-                          `caption` (m,) and `image_index` (m,); results/CONFIG-FILE/
+  --embeddings FILE.npz   your own embeddings: arrays `image` (n, d) and `text` (m, d), or any
+                          two modalities or more; optional `caption` (m,) and `image_index` (m,);
+                          results/CONFIG-FILE/
   --latents N             latents of all autoencoders together; 0 sizes them to the data, which
                           is the default for your own embeddings
 

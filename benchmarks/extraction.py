@@ -66,7 +66,7 @@ def compare(architecture: str, n: int, repeats: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--images", type=int, default=160)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     write(pd.DataFrame([compare(own, arguments.images, arguments.repeats) for own in ARCHITECTURES]), "extraction")

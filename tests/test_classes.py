@@ -39,6 +39,10 @@ def test_an_image_with_several_classes_is_in_several_pairs(tmp_path):
     ("arrays", "message"),
     [
         (GOOD | {"class_text": rows(2)}, "`class_image` is missing; zero-shot needs class_text, class_image"),
+        (
+            {"audio": rows(12), "text": rows(12), **CLASSES},
+            "`image` is missing; zero-shot needs class_text, .*, image, text",
+        ),
         (GOOD | CLASSES | {"class_text": np.zeros((2, 4))}, "class_text: 2 rows are zero"),
         (GOOD | CLASSES | {"class_image": np.ones((3, 5))}, "class_image has 5 dimensions, image 4"),
         (GOOD | CLASSES | {"class_label": np.array([0, 1])}, r"class_label is int64 \(2,\); integers \(3,\)"),

@@ -46,6 +46,23 @@ def test_any_number_of_modalities_under_any_name(tmp_path):
     assert opened.modalities == names and opened.rows("audio", "test").tolist() == [0, 1]
 
 
+def test_what_is_a_pair_is_of_one_group_in_every_modality(tmp_path):
+    # pair: image, text, audio; images 0 and 2 share audio 1, image 3 stands alone
+    table = pd.DataFrame(
+        {"image": [2, 2, 0, 3], "text": [0, 1, 2, 3], "audio": [1, 1, 1, 0], "split": ["train"] * 4}
+    )  # fmt: skip
+    names = ("image", "text", "audio")
+    opened = write_store(tmp_path / "s", {name: rows(10) for name in names}, table, model="m", source="s")
+    rows_and_groups = {name: (opened.rows(name, "train"), opened.groups(name, "train")) for name in names}
+    assert {name: own.tolist() for name, (own, _) in rows_and_groups.items()} == {
+        "image": [0, 2, 3], "text": [0, 1, 2, 3], "audio": [0, 1],
+    }  # fmt: skip
+    (one, same, other) = rows_and_groups["image"][1]
+    assert one == same < other  # in the order of the first modality's rows
+    assert rows_and_groups["text"][1].tolist() == [one, one, one, other]
+    assert rows_and_groups["audio"][1].tolist() == [other, one]
+
+
 def test_same_input_same_bytes(tmp_path):
     for name in "ab":
         store(tmp_path / name)
@@ -71,6 +88,9 @@ def spoil(value):
         ({"text": np.ones(10)}, r"text: float64 of shape \(10,\) found"),
         ({"text": np.ones((10, 4), int)}, "text: int64 of shape"),
         ({"text": rows(9)}, "column `text` must hold row numbers from 0 to 8"),
+        ({"split": rows(10)}, "'split' is taken, or no name for a modality"),
+        ({"image_norm": rows(10)}, "'image_norm' is taken"),  # its file is that of the images' norms
+        ({"../text": rows(10)}, "'../text' is taken, or no name for a modality"),
     ],
 )
 def test_bad_rows_are_refused_and_nothing_is_written(tmp_path, changes, message):
@@ -182,21 +202,70 @@ def test_texts_of_one_image_stay_on_one_side(tmp_path):
     assert again.split("test")["text"].tolist() == test["text"].tolist()
 
 
+def test_the_split_of_images_and_their_texts_is_the_one_drawn_over_images(tmp_path):
+    """As it always was: a permutation of the images that have a text, of which the first are held out."""
+    index = np.random.default_rng(3).integers(0, 40, 60)
+    opened = from_arrays(tmp_path / "s", image=rows(50), text=rows(60), image_index=index, held_out=0.3, seed=5)
+    images = np.unique(index)
+    held_out = np.random.default_rng(5).permutation(images)[: round(0.3 * len(images))]
+    assert opened.pairs.columns.tolist() == ["image", "text", "split"]
+    assert (opened.pairs["image"] == index).all() and (opened.pairs["text"] == np.arange(60)).all()
+    assert ((opened.pairs["split"] == "test") == np.isin(index, held_out)).all()
+
+
+def test_any_modalities_come_in_the_reference_first(tmp_path):
+    arrays = {name: rows(20, seed=seed) for seed, name in enumerate(("audio", "image", "depth"))}
+    opened = from_arrays(tmp_path / "s", **arrays)
+    assert opened.modalities == ("image", "audio", "depth")
+    assert (opened.pairs[["image", "audio", "depth"]].to_numpy() == np.arange(20)[:, None]).all()
+    np.testing.assert_allclose(opened.raw("depth"), arrays["depth"], atol=1e-6)
+    assert from_arrays(tmp_path / "t", audio=rows(20), text=rows(20)).modalities == ("audio", "text")
+
+
+def test_an_index_of_any_modality_says_its_row_and_what_it_joins_stays_on_one_side(tmp_path):
+    # twelve texts in a row are four images and three sounds, and share none with the next twelve
+    texts = np.arange(144)
+    arrays = {"image": rows(48), "text": rows(144), "audio": rows(36)}
+    index = {"image_index": texts // 3, "audio_index": texts // 4}
+    np.savez(tmp_path / "own.npz", **arrays, **index)
+    opened = import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.25)
+    assert (opened.pairs["image"] == texts // 3).all() and (opened.pairs["audio"] == texts // 4).all()
+    sides = (opened.pairs["split"] == "test").to_numpy().reshape(12, 12)
+    assert (sides.all(axis=1) | ~sides.any(axis=1)).all() and sides.all(axis=1).sum() == 3
+    with pytest.raises(ValueError, match="6 groups of pairs; at least 10 that share no row"):
+        from_arrays(tmp_path / "t", **arrays, image_index=texts // 3, audio_index=texts // 24)
+
+
+def test_other_arrays_of_a_file_are_not_read(tmp_path):
+    """As they never were: columns, tables of integers, and objects, which would have to be unpickled."""
+    more = {"score": rows(12)[:, 0], "size": np.ones((12, 2), int), "about": np.array([{}] * 12), "class_text": rows(3)}
+    np.savez(tmp_path / "own.npz", **GOOD, **more, extra=rows(12))
+    assert list(read_npz(tmp_path / "own.npz")) == ["image", "text", "extra"]
+
+
 GOOD = {"image": rows(12), "text": rows(12, seed=1)}
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"image": rows(12)}, "array `text` is missing; found image"),
+        ({"image": rows(12)}, "`image` alone found; at least two modalities, such as `image` and `text`, are needed"),
+        ({"caption": np.array(["a"])}, "none found; at least two modalities"),
         (GOOD | {"text": rows(11)}, "image has 12 rows, text 11; equal counts or an `image_index`"),
-        (GOOD | {"text": rows(12, d=3)}, "image has 4 dimensions, text 3"),
+        (GOOD | {"text": rows(12, d=3)}, r"dimensions differ \(image 4, text 3\); one joint space has one"),
         (GOOD | {"image": np.ones((12, 4)) * np.nan}, "image: 12 rows are NaN"),
         (GOOD | {"image_index": np.arange(11)}, r"image_index is int64 \(11,\); integers \(12,\)"),
         (GOOD | {"image_index": np.arange(12.0)}, "image_index is float64"),
         (GOOD | {"image_index": np.arange(12) + 1}, "image_index goes from 1 to 12; 0 to 11 is valid"),
-        (GOOD | {"caption": np.array(["a"])}, r"caption has shape \(1,\); one per text, \(12,\)"),
-        ({"image": rows(9), "text": rows(9)}, "9 images with a text; at least 10"),
+        (GOOD | {"caption": np.array(["a"])}, r"caption has shape \(1,\); one per pair, \(12,\)"),
+        ({"image": rows(9), "text": rows(9)}, "9 pairs; at least 10 that share no row"),
+        (GOOD | {"image_index": np.arange(12) % 9}, "9 groups of pairs; at least 10 that share no row"),
+        (GOOD | {"audio": rows(11)}, "image has 12 rows, text 12, audio 11; equal counts or an `image_index`"),
+        (GOOD | {"audio": rows(12, d=5)}, r"dimensions differ \(image 4, text 4, audio 5\)"),
+        (GOOD | {"audio": spoil(0)[:12]}, "audio: 2 rows are zero"),
+        (GOOD | {"audo_index": np.arange(12)}, "audo_index is of no modality; found image, text"),
+        (GOOD | {"text": np.ones((12, 4), int)}, "text: int64 of shape"),
+        (GOOD | {"text-2": rows(12)}, "'text-2' is taken, or no name for a modality"),
         (GOOD | {"caption": np.array([{}] * 12)}, "not readable"),  # objects would have to be unpickled
     ],
 )

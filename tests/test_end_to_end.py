@@ -124,7 +124,7 @@ def test_a_failing_notebook_is_named_with_its_cell_and_error(tmp_path):
     assert not (tmp_path / "results/tiny/notebooks/00_embeddings.ipynb").exists()
 
 
-def test_real_clip_embeddings_run_from_end_to_end_and_apart(tmp_path):
+def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart(tmp_path):
     if not COCO.is_file():
         pytest.skip("the shared CLIP embeddings are not on this machine")
     with np.load(COCO) as data:
@@ -133,8 +133,13 @@ def test_real_clip_embeddings_run_from_end_to_end_and_apart(tmp_path):
     words = ("bathroom", "cat", "kitchen", "motorcycle")
     named = np.array([[word in caption.lower().split() for word in words] for caption in arrays["caption"]])
     one = np.flatnonzero(named.sum(axis=1) == 1)
+    # The third: the captions as another encoder might see them, which turns the space a little and adds noise.
+    d, rng = arrays["text"].shape[1], np.random.default_rng(0)
+    turn = np.linalg.qr(np.eye(d) + rng.normal(0, 0.3 / np.sqrt(d), (d, d)))[0]
+    turn *= np.sign(np.diag(turn))
+    audio = arrays["text"] @ turn + rng.normal(0, 0.3 / np.sqrt(d), arrays["text"].shape)
     own = npz(
-        tmp_path, **arrays, class_text=(named.T @ arrays["text"]) / named.sum(axis=0)[:, None],
+        tmp_path, **arrays, audio=audio, class_text=(named.T @ arrays["text"]) / named.sum(axis=0)[:, None],
         class_image=arrays["image"][one], class_label=named[one].argmax(axis=1),
     )  # fmt: skip
     root = tmp_path / "root"
@@ -143,10 +148,19 @@ def test_real_clip_embeddings_run_from_end_to_end_and_apart(tmp_path):
     assert status == 0, output
     assert [path.name for path in (root / "results").iterdir()] == ["smoke-own"]
     results = root / "results/smoke-own"
-    embeddings = pd.read_csv(results / "embeddings.csv").set_index("metric")["value"]
-    assert embeddings["n_pairs"] == 100 and embeddings["matched_cosine"] == pytest.approx(0.31, abs=0.02)
+    embeddings = pd.read_csv(results / "embeddings.csv").set_index(["modality", "metric"])["value"]
+    assert embeddings["text", "n_pairs"] == embeddings["audio", "n_pairs"] == 100
+    assert embeddings["text", "matched_cosine"] == pytest.approx(0.31, abs=0.02)
     reconstruction = pd.read_csv(results / "reconstruction.csv")
-    assert set(reconstruction["latents"]) == {128, 64}  # sized to 400 training pairs: 128 in all, 64 a modality
+    assert set(reconstruction["modality"]) == {"image", "text", "audio"}
+    assert set(reconstruction["latents"]) == {128, 42}  # sized to 400 training pairs: 128 in all, a third a modality
+    alignment = pd.read_csv(results / "alignment.csv")
+    assert set(alignment["modality"]) == {"text", "audio"}  # to the first, image
+    retrieval = pd.read_csv(results / "retrieval.csv").query("metric == 'R@10'")
+    assert retrieval["direction"].nunique() == 6
+    # audio and text were never aligned with each other, but each with images
+    recall = retrieval.query("direction == 'audio_to_text'").groupby("method")["value"].mean()
+    assert recall["dense"] > recall["posthoc"] > recall["separated"]
     zeroshot = pd.read_csv(results / "zeroshot.csv").query("metric == 'top-1'").set_index("method")["value"]
     assert zeroshot["dense"] > 0.9 and zeroshot["chance"] == 0.25
     assert (root / "figures/smoke-own/retrieval.png").is_file()
@@ -222,7 +236,7 @@ def npz(folder, **arrays):
         ),
         (
             lambda f: ["smoke", "--embeddings", npz(f, image=np.ones((20, 4)), text=np.ones((20, 5)))],
-            "4 dimensions, text 5",
+            "(image 4, text 5); one joint space has one",
         ),
         (lambda f: ["smoke", "--latents", "10"], "k: 8 exceeds the 5 latents"),
     ],

@@ -182,28 +182,28 @@ def test_errors_name_what_does_not_fit():
     square, codes = np.eye(3), random_codes(4, 3, seed=0)
     nan = codes * np.float32(np.nan)
     cases = [
-        (lambda: collapse_rate(square, square[:2], square, square), r"image_concepts has shape \(3, 3\) and text_conc"),
+        (lambda: collapse_rate(square, square[:2], square, square), r"concepts_a has shape \(3, 3\) and concepts_b"),
         (lambda: collapse_rate(square[:0], square[:0], square, square), "at least 1 concept"),
-        (lambda: collapse_rate(square, square, square, square[:2]), r"text_directions \(2, 3\); both must be the same"),
-        (lambda: collapse_rate(square, square, np.eye(2), np.eye(2)), r"image_directions \(2, 2\); \(n_shared, d\)"),
-        (lambda: collapse_rate(square, square, square[:0], square[:0]), r"image_directions \(0, 3\)"),
-        (lambda: collapse_rate(square, square * 0, square, square), "text_concepts: 3 rows are zero or not finite"),
+        (lambda: collapse_rate(square, square, square, square[:2]), r"directions_b \(2, 3\); both must be the same"),
+        (lambda: collapse_rate(square, square, np.eye(2), np.eye(2)), r"directions_a \(2, 2\); \(n_shared, d\)"),
+        (lambda: collapse_rate(square, square, square[:0], square[:0]), r"directions_a \(0, 3\)"),
+        (lambda: collapse_rate(square, square * 0, square, square), "concepts_b: 3 rows are zero or not finite"),
         (lambda: ground_truth_error(square, square[:2]), r"concepts has shape \(3, 3\) and x_hat \(2, 3\)"),
         (lambda: ground_truth_error(square * [1, 2, 1], square), "norm 2.000 in row 1; 1 is needed"),
         (lambda: ground_truth_error(square, square * np.nan), "x_hat holds NaN"),
-        (lambda: code_similarity(codes, codes[:3]), r"shape \(4, 3\) and text_codes \(3, 3\)"),
+        (lambda: code_similarity(codes, codes[:3]), r"shape \(4, 3\) and codes_b \(3, 3\)"),
         (lambda: code_similarity(codes[:0], codes[:0]), "at least 1 row"),
-        (lambda: code_similarity(codes, nan), "code_similarity: text_codes holds NaN"),
+        (lambda: code_similarity(codes, nan), "code_similarity: codes_b holds NaN"),
         (
             lambda: modality_score(codes, codes[:, :2]),
-            r"text_codes \(4, 2\); both must have the same number of latents",
+            r"codes_b \(4, 2\); both must have the same number of latents",
         ),
         (lambda: modality_score(codes[:0], codes), "at least 1 row"),
-        (lambda: modality_score(nan, codes), "modality_score: image_codes holds NaN"),
-        (lambda: bridge_score(codes, codes[:3], square, square), "image_codes has 4 rows and text_codes 3"),
-        (lambda: bridge_score(codes, codes, square, square[:2]), "text_codes has 3 latents and text_directions 2"),
-        (lambda: bridge_score(codes, codes, square, square * 0), "text_directions: 3 rows are zero"),
-        (lambda: bridge_score(nan, codes, square, square), "bridge_score: image_codes holds NaN"),
+        (lambda: modality_score(nan, codes), "modality_score: codes_a holds NaN"),
+        (lambda: bridge_score(codes, codes[:3], square, square), "codes_a has 4 rows and codes_b 3"),
+        (lambda: bridge_score(codes, codes, square, square[:2]), "codes_b has 3 latents and directions_b 2"),
+        (lambda: bridge_score(codes, codes, square, square * 0), "directions_b: 3 rows are zero"),
+        (lambda: bridge_score(nan, codes, square, square), "bridge_score: codes_a holds NaN"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message) as refused:

@@ -23,6 +23,11 @@ def test_tidy_rows_carry_the_reference_and_its_tag():
     assert np.isnan(frame["reference"].tolist()[1])
 
 
+def test_a_comparison_is_named_only_where_there_are_several():
+    assert results.compared(("image", "text"), "text") == {}
+    assert results.compared(("image", "text", "audio"), "audio") == {"modality": "audio"}
+
+
 def test_every_reference_has_a_tag_and_a_source():
     table = pd.read_csv(results.REFERENCES)
     assert set(table["tag"]) <= {"P", "C", "N", "R", "M"}

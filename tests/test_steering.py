@@ -52,9 +52,9 @@ def test_the_latent_is_found_among_aligned_codes_under_the_image_latents_index()
 
 
 def test_no_latent_is_made_up():
-    with pytest.raises(ValueError, match="no latent of text_codes fires more"):
+    with pytest.raises(ValueError, match="no latent of codes fires more"):
         concept_latent(codes(np.zeros((4, 3))), flags(1, 1, 0, 0), seed=0)  # all dead
-    with pytest.raises(ValueError, match="no latent of text_codes fires more"):
+    with pytest.raises(ValueError, match="no latent of codes fires more"):
         concept_latent(codes([[1, 0], [1, 0]]), flags(1, 0), seed=0)  # all alike
     with pytest.raises(ValueError, match="names is true for 0 of 2 captions"):
         concept_latent(codes([[1, 0], [1, 0]]), flags(0, 0), seed=0)

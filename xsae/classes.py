@@ -1,7 +1,8 @@
 """The classes of zero-shot classification: images to classify, and an embedding for each class.
 
 They are a store like any other, whose texts are the classes and whose pairs join an image with each class that is
-right for it. All of it is held out. In an `.npz` of your own they are three arrays, all or none:
+right for it. All of it is held out. In an `.npz` of your own, beside at least `image` and `text`, they are three
+arrays, all or none:
 
     class_text (c, d)     an embedding per class: the unit-norm mean of its prompts' (`average_templates`)
     class_image (p, d)    the images to classify
@@ -61,19 +62,19 @@ def read_classes(file: Path) -> dict[str, np.ndarray]:
 
     Raises FileNotFoundError or ValueError, one line naming the file and what is wrong.
     """
-    arrays = read_arrays(file, ("image", *ARRAYS))
-    image = arrays.pop("image", None)
+    arrays = read_arrays(file, ARRAYS)
     if not arrays:
         return {}
-    if missing := [name for name in ARRAYS if name not in arrays]:
-        raise ValueError(f"{file}: array `{missing[0]}` is missing; zero-shot needs {', '.join(ARRAYS)}")
+    own = read_arrays(file, ("image", "text"))
+    if missing := [name for name in (*ARRAYS, "image", "text") if name not in arrays | own]:
+        raise ValueError(f"{file}: array `{missing[0]}` is missing; zero-shot needs {', '.join(ARRAYS)}, image, text")
     for name in ARRAYS[:2]:
         try:
             checked(name, arrays[name])
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        if image is not None and arrays[name].shape[1] != image.shape[1]:
-            raise ValueError(f"{file}: {name} has {arrays[name].shape[1]} dimensions, image {image.shape[1]}")
+        if arrays[name].shape[1] != own["image"].shape[1]:
+            raise ValueError(f"{file}: {name} has {arrays[name].shape[1]} dimensions, image {own['image'].shape[1]}")
     classes, images, label = (arrays[name] for name in ARRAYS)
     if label.shape != (len(images),) or not np.issubdtype(label.dtype, np.integer):
         raise ValueError(f"{file}: class_label is {label.dtype} {label.shape}; integers ({len(images)},) are needed")

@@ -1,6 +1,7 @@
 """Paired embeddings on disk: one unit-norm matrix per modality, the pairs that join their rows, and a manifest.
 
-<store>/image.npy, text.npy, …   float32 (n_modality, d), unit rows, any modality names
+<store>/image.npy, text.npy, …   float32 (n_modality, d), unit rows; two modalities or more of any names, the first of
+                                 which is the reference that others are aligned to
 <store>/image_norm.npy, …        float32 (n_modality,), the norm that each row had before
 <store>/pairs.parquet            a row per pair: one column per modality (its matrix row), `split`, captions, labels
 <store>/manifest.json            model, source, shapes, size and sha256 of every file, software versions
@@ -12,7 +13,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 SPLITS = ("train", "test")
 ALWAYS_HASHED = 512 * 2**20  # bytes: larger stores are hashed on request only, so that they open in under a second
@@ -50,7 +54,7 @@ class EmbeddingStore:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the modalities, in the order they were written."""
+        """Names of the modalities, in the order they were written: the reference, then the others."""
         return tuple(self._arrays)
 
     @property
@@ -83,6 +87,15 @@ class EmbeddingStore:
         """The matrix rows of a modality that a split uses, each once, ascending."""
         return np.unique(self.split(split)[modality])
 
+    def groups(self, modality: str, split: str) -> np.ndarray:
+        """int, what each of `rows` belongs to: rows of any two modalities that are a pair have one number.
+
+        So has what shares a pair with them: an image and its five captions are one group.
+        """
+        pairs = self.split(split)
+        _, first = np.unique(pairs[modality], return_index=True)
+        return _groups([pairs[name].to_numpy() for name in self.modalities])[first]
+
 
 def write_store(
     path: Path,
@@ -98,9 +111,11 @@ def write_store(
     embeddings: modality -> (n, d), any float type, or such a matrix in pieces that need not fit in memory together;
     pairs: see the module's head; about: what else the manifest is to say. Equal input gives equal bytes.
     Raises ValueError, having written nothing, for rows that are NaN, infinite or zero, dimensions that differ, pairs
-    that point outside a matrix, unknown splits, or a row that is in train and test pairs at once.
+    that point outside a matrix, unknown splits, a row that is in train and test pairs at once, or a modality whose name
+    is none for a file or is taken.
     """
     path = Path(path)
+    _check_names(embeddings, "embeddings")
     pieces = {name: [own] if isinstance(own, np.ndarray) else list(own) for name, own in embeddings.items()}
     dims = {name: {np.shape(piece)[-1] for piece in own if np.ndim(piece)} for name, own in pieces.items()}
     for name, own in pieces.items():  # before anything is written, a piece in memory at a time
@@ -212,43 +227,83 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 def from_arrays(
     path: Path,
     *,
-    image: np.ndarray,
-    text: np.ndarray,
     captions: np.ndarray | None = None,
-    image_index: np.ndarray | None = None,
     held_out: float = 0.2,
     seed: int = 0,
     source: str = "arrays",
+    **arrays: np.ndarray | None,
 ) -> EmbeddingStore:
-    """Make a store of image (n, d) and text (m, d) embeddings and split it, all texts of an image on one side.
+    """Make a store of your own embeddings, `image=…, text=…, audio=…`, and split it.
 
-    image_index: int (m,), the image of each text; without it row i of both is a pair. `held_out`: share of the images
-    that have a text (rounded, at least one on each side) that goes to `test`. Images without a text are in no pair.
+    arrays: float matrices of one d, two modalities or more, under any names. Row i of each belongs to pair i, unless
+    `<name>_index`, int (n_pairs,), says which row of modality `name` is in each pair: `image_index`, say, where images
+    have several texts each. `image` is the reference where there is one, else the first. `captions`: (n_pairs,).
+
+    Pairs that share a row, directly or by way of others, are one group, and stay on one side. `held_out`: share of the
+    groups (rounded, at least one on each side) that goes to `test`. Rows may be in no pair. Raises ValueError, having
+    written nothing, for what does not fit together.
     """
-    arrays = _check_own({"image": image, "text": text, "caption": captions, "image_index": image_index}, "arrays")
+    return _write_own(path, arrays | {"caption": captions}, held_out, seed, source)
+
+
+def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> EmbeddingStore:
+    """Make a store of your own `.npz` in one line: `read_npz`, then as `from_arrays`."""
+    return _write_own(path, read_npz(file), held_out, seed, Path(file).name)
+
+
+def _write_own(
+    path: Path, arrays: Mapping[str, np.ndarray | None], held_out: float, seed: int, source: str
+) -> EmbeddingStore:
+    arrays = _check_own(arrays, "arrays")
     if not 0 < held_out < 1:
         raise ValueError(f"held_out: {held_out} found; a share between 0 and 1 is needed")
-    owner = arrays.get("image_index", np.arange(len(text))).astype(np.int64)
-    images = np.unique(owner)
-    n_test = min(max(round(held_out * len(images)), 1), len(images) - 1)
-    test = np.random.default_rng(seed).permutation(images)[:n_test]
-    split = np.where(np.isin(owner, test), "test", "train")
-    pairs = pd.DataFrame({"image": owner, "text": np.arange(len(owner)), "split": split})
+    rows = _rows(arrays)
+    groups = _groups(list(rows.values()))
+    every = np.unique(groups)
+    n_test = min(max(round(held_out * len(every)), 1), len(every) - 1)
+    test = np.random.default_rng(seed).permutation(every)[:n_test]
+    pairs = pd.DataFrame({**rows, "split": np.where(np.isin(groups, test), "test", "train")})
     if "caption" in arrays:
         pairs["caption"] = arrays["caption"].astype(str)
-    return write_store(path, {"image": image, "text": text}, pairs, model="own embeddings", source=source)
+    return write_store(path, {name: arrays[name] for name in rows}, pairs, model="own embeddings", source=source)
+
+
+def modalities(names: Iterable[str]) -> list[str]:
+    """Those names of arrays of your own that are modalities, the reference first: `image`, or else the first."""
+    found = [name for name in names if name != "caption" and not name.endswith("_index")]
+    return sorted(found, key=lambda name: name != "image")
+
+
+def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """modality -> int64 (n_pairs,), the matrix row of each pair, of arrays that fit together."""
+    return {
+        name: arrays.get(f"{name}_index", np.arange(len(arrays[name]))).astype(np.int64) for name in modalities(arrays)
+    }
+
+
+def _groups(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """int (n_pairs,): pairs that share a row, directly or by way of others, have one number, ascending with the first.
+
+    rows: per modality the matrix row of each pair.
+    """
+    offsets = np.cumsum([0, *(own.max() + 1 for own in rows)])
+    first, *others = (own + offset for own, offset in zip(rows, offsets, strict=False))
+    edges = np.tile(first, len(others)), np.concatenate(others)
+    graph = sparse.coo_array((np.ones(len(edges[0]), bool), edges), shape=(offsets[-1], offsets[-1]))
+    return connected_components(graph, directed=False)[1][first]
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """Read and check your own `.npz`: `image` (n, d), `text` (m, d), optional `caption` (m,), `image_index` (m,).
+    """Read and check your own `.npz`: what `from_arrays` takes, with `caption` for `captions`, the reference first.
 
-    Raises FileNotFoundError or ValueError, one line naming the file and what is wrong. Nothing is unpickled.
+    A modality is what is a float matrix (n, d) and not an array of the classes (`xsae.classes`), so that a matrix of
+    anything else must not be in the file; other arrays are not read. Raises FileNotFoundError or ValueError, one line
+    naming the file and what is wrong. Nothing is unpickled.
     """
-    arrays = read_arrays(file, ("image", "text", "caption", "image_index"))
-    if missing := {"image", "text"} - set(arrays):
-        raise ValueError(
-            f"{file}: array `{min(missing)}` is missing; found {', '.join(arrays) or 'none that is known'}"
-        )
+    with _opened(file) as data:
+        own = [name for name in data.files if not name.startswith("class_")]
+        own = [n for n in own if n in ("image", "text", "caption") or n.endswith("_index") or _is_matrix(data, n)]
+        arrays = {name: data[name] for name in own}
     return _check_own(arrays, str(file))
 
 
@@ -257,24 +312,35 @@ def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     Raises FileNotFoundError or ValueError, one line naming the file.
     """
-    file = Path(file)
+    with _opened(file) as data:
+        return {name: data[name] for name in names if name in data.files}
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An `.npz`, open; whatever cannot be read of it within the block becomes one line."""
+    file, needed = Path(file), "an .npz with an array for each modality, such as `image` and `text`"
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; the path of an .npz with arrays `image` and `text` is needed")
+        raise FileNotFoundError(f"{file}: no such file; the path of {needed}, is needed")
     try:
         data = np.load(file, allow_pickle=False)
         if not isinstance(data, np.lib.npyio.NpzFile):
-            raise ValueError("a single array, not an .npz with arrays `image` and `text`")
+            raise ValueError(f"a single array, not {needed}")
         with data:
-            return {name: data[name] for name in names if name in data.files}
+            yield data
     except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         raise ValueError(f"{file}: not readable: {str(error).splitlines()[0]}") from None
 
 
-def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> EmbeddingStore:
-    """Make a store of your own `.npz` in one line: `read_npz`, then `from_arrays`."""
-    arrays = read_npz(file)
-    captions = arrays.pop("caption", None)
-    return from_arrays(path, **arrays, captions=captions, held_out=held_out, seed=seed, source=Path(file).name)
+def _is_matrix(data: np.lib.npyio.NpzFile, name: str) -> bool:
+    """Whether an array is a float matrix (n, d), by its header: what is none need not be read, nor be readable."""
+    if f"{name}.npy" not in data.zip.namelist():
+        return False
+    with data.zip.open(f"{name}.npy") as member:
+        if np.lib.format.read_magic(member) != (1, 0):  # only long headers, those of tables, have another version
+            return False
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    return len(shape) == 2 and np.issubdtype(dtype, np.floating)
 
 
 # --- checks ---
@@ -295,33 +361,57 @@ def checked(name: str, array: np.ndarray, first: int = 0) -> np.ndarray:
     return array
 
 
+def _check_names(names: Iterable[str], where: str) -> None:
+    """A modality is a file and a column of a store, so that its name must be that of neither yet."""
+    for name in names:
+        taken = name in ("split", "caption") or name.startswith("class_")
+        if not name.isidentifier() or taken or (name.endswith("_norm") and name.removesuffix("_norm") in names):
+            raise ValueError(
+                f"{where}: {name!r} is taken, or no name for a modality; letters, digits and _ are, such as audio"
+            )
+
+
 def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str, np.ndarray]:
-    """What a user hands in, without the absent arrays, once it fits together."""
-    own = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    """What a user hands in, without the absent arrays and the reference first, once it fits together."""
+    given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    names = modalities(given)
+    own = {name: given[name] for name in (*names, *(other for other in given if other not in names))}
+    _check_names(names, where)
     try:
-        image, text = checked("image", own["image"]), checked("text", own["text"])
+        shapes = {name: checked(name, own[name]).shape for name in names}
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if image.shape[1] != text.shape[1]:
-        raise ValueError(
-            f"{where}: image has {image.shape[1]} dimensions, text {text.shape[1]}; one joint space has one"
+    if len(names) < 2:
+        found = f"`{names[0]}` alone" if names else "none"
+        raise ValueError(f"{where}: {found} found; at least two modalities, such as `image` and `text`, are needed")
+    if len({dim for _, dim in shapes.values()}) != 1:
+        shown = ", ".join(f"{name} {dim}" for name, (_, dim) in shapes.items())
+        raise ValueError(f"{where}: dimensions differ ({shown}); one joint space has one")
+
+    index = {name.removesuffix("_index"): array for name, array in own.items() if name.endswith("_index")}
+    if unknown := [name for name in index if name not in names]:
+        raise ValueError(f"{where}: {unknown[0]}_index is of no modality; found {', '.join(names)}")
+    counts = {name: n for name, (n, _) in shapes.items() if name not in index}
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(
+            f"{name} has {n} rows" if i == 0 else f"{name} {n}" for i, (name, n) in enumerate(counts.items())
         )
-    index = own.get("image_index")
-    if index is None and len(image) != len(text):
-        raise ValueError(
-            f"{where}: image has {len(image)} rows, text {len(text)}; equal counts or an `image_index` are needed"
-        )
-    if index is not None:
-        if index.shape != (len(text),) or not np.issubdtype(index.dtype, np.integer):
-            raise ValueError(f"{where}: image_index is {index.dtype} {index.shape}; integers ({len(text)},) are needed")
-        if index.min() < 0 or index.max() >= len(image):
+        raise ValueError(f"{where}: {shown}; equal counts or an `{next(iter(counts))}_index` are needed")
+    n_pairs = next(iter(counts.values())) if counts else max(array.size for array in index.values())
+    few = "at least 10 that share no row are needed to train and hold out"
+    if n_pairs < 10:
+        raise ValueError(f"{where}: {n_pairs} pairs; {few}")
+    for name, array in index.items():
+        if array.shape != (n_pairs,) or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{where}: {name}_index is {array.dtype} {array.shape}; integers ({n_pairs},) are needed")
+        if array.min() < 0 or array.max() >= shapes[name][0]:
             raise ValueError(
-                f"{where}: image_index goes from {index.min()} to {index.max()}; 0 to {len(image) - 1} is valid"
+                f"{where}: {name}_index goes from {array.min()} to {array.max()}; 0 to {shapes[name][0] - 1} is valid"
             )
-    if "caption" in own and own["caption"].shape != (len(text),):
-        raise ValueError(f"{where}: caption has shape {own['caption'].shape}; one per text, ({len(text)},), is needed")
-    if (owned := len(np.unique(index)) if index is not None else len(image)) < 10:
-        raise ValueError(f"{where}: {owned} images with a text; at least 10 are needed to train and hold out")
+    if "caption" in own and own["caption"].shape != (n_pairs,):
+        raise ValueError(f"{where}: caption has shape {own['caption'].shape}; one per pair, ({n_pairs},), is needed")
+    if (n := len(np.unique(_groups(list(_rows(own).values()))))) < 10:
+        raise ValueError(f"{where}: {n} groups of pairs; {few}")
     return own
 
 

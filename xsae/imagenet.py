@@ -61,7 +61,12 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable()  # the libraries' own accounts of what the one line at the end says
     try:
-        dim = read_npz(arguments.into)["image"].shape[1]
+        own = read_npz(arguments.into)
+        if missing := {"image", "text"} - set(own):
+            raise ValueError(
+                f"{arguments.into}: no `{min(missing)}`; zero-shot is of images, by classes that are texts"
+            )
+        dim = own["image"].shape[1]
         extraction = Extraction(
             arguments.model, [f"imagenet:{arguments.images}"], arguments.into.with_suffix(".imagenet")
         )

@@ -1,6 +1,7 @@
 """One style, one function per figure. Figures are drawn from the result tables and compute nothing but means."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,17 +17,22 @@ METHOD_COLOURS = {
     "group_sparse": "#CC79A7", "dense": "#000000", "chance": "#8C8C8C",
 }  # fmt: skip
 METHOD_MARKERS = {"shared": "o", "iso_energy": "v", "group_sparse": "P", "separated": "s", "posthoc": "D"}
-COMPARISONS = {  # colour, marker and label of the three ways to match two dictionaries
-    "cross_modal": ("#0072B2", "o", "image vs text"),
-    "same_modality_image": ("#009E73", "s", "image vs image (two seeds)"),
-    "same_modality_text": ("#CC79A7", "^", "text vs text (two seeds)"),
-}
-NAMES = {
-    "matched_cosine": "matched\ncosine", "mismatched_cosine": "mismatched\ncosine", "modality_gap": "modality\ngap",
-    "share_95_image": "dims for 95 %\n(image)", "share_95_text": "dims for 95 %\n(text)",
-    "R@1 image_to_text": "R@1\nI→T", "R@1 text_to_image": "R@1\nT→I",
-    "image_to_text": "image → text", "text_to_image": "text → image",
-}  # fmt: skip
+
+
+def _arrow(direction: str) -> str:
+    """`image_to_text` as one reads it; what is no direction stays."""
+    return direction.replace("_to_", " → ")
+
+
+def _pairs(frame: pd.DataFrame, modalities: Sequence[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """For every backbone and every modality but the first: title, that modality, and the rows on it and the first."""
+    reference, *others = modalities
+    for backbone, own in frame.groupby("backbone", sort=False):
+        for other in others:
+            if len(others) == 1:
+                yield backbone, other, own
+            else:
+                yield f"{backbone} ({reference}, {other})", other, own[own["modality"].isin([reference, other])]
 
 
 def _look(method: str) -> dict:
@@ -82,16 +88,17 @@ def scene_gallery(images: np.ndarray, captions: Sequence[str]) -> Figure:
 
 def calibration(frame: pd.DataFrame, references: pd.DataFrame) -> Figure:
     """Each backbone's embedding statistics beside those of real CLIP."""
-    metrics = [metric for metric in NAMES if metric in set(frame["metric"])]
-    figure, (axis,) = _panels([""], width=7.0)
-    markers = iter("osDv^P")
-    for backbone, own in frame.groupby("backbone", sort=False):
+    metrics = [metric for metric in frame["metric"].unique() if not metric.startswith(("dims_95", "n_pairs"))]
+    figure, (axis,) = _panels([""], width=max(7.0, 1.0 * len(metrics)))
+    markers = cycle("osDv^P")
+    for group, own in frame.groupby([c for c in ("backbone", "modality") if c in frame], sort=False):
         own = own.set_index("metric")["value"].reindex(metrics)
-        axis.plot(own.to_numpy(), next(markers), markersize=8, label=f"{backbone} (this run)")
+        axis.plot(own.to_numpy(), next(markers), markersize=8, label=f"{', '.join(group)} (this run)")
     for setting, known in references.groupby("setting", sort=False):
         known = known.set_index("metric")["value"].reindex(metrics)
         axis.plot(known.to_numpy(), next(markers), color="black", fillstyle="none", markersize=8, label=setting)
-    axis.set_xticks(range(len(metrics)), [NAMES[metric] for metric in metrics], fontsize=8)
+    names = [_arrow(m.replace("share_95_", "dims for 95 %\n")).replace("R@1 ", "R@1\n") for m in metrics]
+    axis.set_xticks(range(len(metrics)), [name.replace("_", "\n", 1) for name in names], fontsize=8)
     axis.set_ylabel("value (cosine, L2 distance or share)")
     axis.set_ylim(bottom=0)
     axis.grid(axis="x", alpha=0.4)
@@ -99,29 +106,31 @@ def calibration(frame: pd.DataFrame, references: pd.DataFrame) -> Figure:
     return figure
 
 
-def direction_gap(frame: pd.DataFrame, references: pd.DataFrame) -> Figure:
+def direction_gap(frame: pd.DataFrame, references: pd.DataFrame, modalities: Sequence[str]) -> Figure:
     """Mean direction gap of matches per bin of their correlation: cross-modal beside the same-modality control."""
-    backbones = list(frame["backbone"].unique())
-    figure, axes = _panels(backbones, width=3.6, height=3.3, sharey=True)
-    bins = list(frame["bin"].unique())
-    gaps = frame[frame["metric"] == "gap_mean"]
-    for axis, backbone in zip(axes, backbones, strict=True):
-        for comparison, (colour, marker, label) in COMPARISONS.items():
-            own = gaps[(gaps["backbone"] == backbone) & (gaps["comparison"] == comparison)]
-            seeds = own.groupby("bin")["value"].agg(["mean", "std"]).reindex(bins)
+    groups = list(_pairs(frame[frame["metric"] == "gap_mean"], modalities))
+    figure, axes = _panels([title for title, _, _ in groups], width=3.6, height=3.3, sharey=True)
+    bins, reference = list(frame["bin"].unique()), modalities[0]
+    for axis, (_, other, own) in zip(axes, groups, strict=True):
+        name = other if len(modalities) == 2 else "the other"
+        for comparison, colour, marker, label in (
+            ("cross_modal", "#0072B2", "o", f"{reference} vs {name}"),
+            (f"same_modality_{reference}", "#009E73", "s", f"{reference} vs {reference} (two seeds)"),
+            (f"same_modality_{other}", "#CC79A7", "^", f"{name} vs {name} (two seeds)"),
+        ):
+            seeds = own[own["comparison"] == comparison].groupby("bin")["value"].agg(["mean", "std"]).reindex(bins)
             axis.errorbar(
                 range(len(bins)), seeds["mean"], seeds["std"], color=colour, marker=marker, capsize=3, label=label
             )
-        known = references.assign(bin=references["setting"].str.removeprefix("cross-modal "))
-        known = known.set_index("bin")["value"].reindex(bins)
-        axis.plot(
-            range(len(bins)), known, "D", color="black", fillstyle="none", ls=":", label="reference [N], CLIP on COCO"
-        )
+        if (reference, other) == ("image", "text"):
+            known = references.assign(bin=references["setting"].str.removeprefix("cross-modal "))
+            known, label = known.set_index("bin")["value"].reindex(bins), "reference [N], CLIP on COCO"
+            axis.plot(range(len(bins)), known, "D", color="black", fillstyle="none", ls=":", label=label)
         axis.set_xticks(range(len(bins)), bins, fontsize=7)
         axis.set_xlabel("co-activation correlation of the match")
         axis.set_ylim(bottom=0)
     axes[0].set_ylabel("direction gap (1 − cosine)")
-    _legend_below(figure, axes[0], 2)
+    _legend_below(figure, max(axes, key=lambda axis: len(axis.lines)), 2)
     return figure
 
 
@@ -129,7 +138,7 @@ def training_curves(frame: pd.DataFrame) -> Figure:
     """Training loss by epoch, mean over seeds with a band of one standard deviation."""
     backbones = list(frame["backbone"].unique())
     figure, axes = _panels(backbones, sharey=True)
-    styles = dict(zip(frame["modality"].unique(), ["-", "--", ":", "-."], strict=False))
+    styles = dict(zip(frame["modality"].unique(), cycle(["-", "--", ":", "-."]), strict=False))
     for axis, backbone in zip(axes, backbones, strict=True):
         for (method, modality), own in frame[frame["backbone"] == backbone].groupby(["method", "modality"], sort=False):
             by_epoch = own.groupby("epoch")["loss"].agg(["mean", "std"]).fillna(0)
@@ -164,14 +173,14 @@ def reconstruction(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def match_correlations(frame: pd.DataFrame) -> Figure:
+def match_correlations(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
     """How well matched latents co-activate, against matches made between shuffled pairs."""
-    backbones = list(frame["backbone"].unique())
-    figure, axes = _panels(backbones, sharey=True)
+    groups = list(_pairs(frame, modalities))
+    figure, axes = _panels([title for title, _, _ in groups], sharey=True)
     edges = np.linspace(-0.1, 1.0, 45)
-    for axis, backbone in zip(axes, backbones, strict=True):
+    for axis, (_, _, matches) in zip(axes, groups, strict=True):
         for kind, colour in (("shuffled", METHOD_COLOURS["chance"]), ("paired", METHOD_COLOURS["posthoc"])):
-            own = frame[(frame["backbone"] == backbone) & (frame["pairs"] == kind)]
+            own = matches[matches["pairs"] == kind]
             share = np.full(len(own), 1 / len(own))
             axis.hist(own["correlation"], edges, weights=share, color=colour, alpha=0.65, label=f"{kind} embeddings")
         axis.set_xlabel("co-activation correlation of the match")
@@ -183,8 +192,8 @@ def match_correlations(frame: pd.DataFrame) -> Figure:
 def retrieval(frame: pd.DataFrame) -> Figure:
     """Recall at 1, 5, 10 by method, both ways: mean and standard deviation over seeds; ceiling and chance as lines."""
     groups = list(frame.groupby(["backbone", "direction"], sort=False))
-    titles, backbones = [f"{b}: {NAMES[d]}" for (b, d), _ in groups], frame["backbone"].nunique()
-    figure, axes = _panels(titles, height=2.4, rows=backbones, sharey=True)
+    titles = [f"{backbone}: {_arrow(direction)}" for (backbone, direction), _ in groups]
+    figure, axes = _panels(titles, height=2.4, rows=len(groups) // 2, sharey=True)  # directions come in twos
     metrics = ["R@1", "R@5", "R@10"]
     for axis, (_, own) in zip(axes, groups, strict=True):
         for offset, method in enumerate(METHOD_MARKERS):
@@ -207,20 +216,19 @@ def retrieval(frame: pd.DataFrame) -> Figure:
 def intervals(frame: pd.DataFrame, setting: str, label: str) -> Figure:
     """How far posthoc is ahead of every other method: mean difference and 95 % bootstrap interval, by `setting`."""
     backbones, settings = list(frame["backbone"].unique()), list(frame[setting].unique())
-    others = list(frame["other"].unique())
-    figure, axes = _panels(backbones, sharey=True, height=2.6)
+    others, n = list(frame["other"].unique()), len(settings)
+    figure, axes = _panels(backbones, sharey=True, height=1.6 + 0.5 * n)
     for axis, backbone in zip(axes, backbones, strict=True):
         own = frame[frame["backbone"] == backbone].pivot(index=["other", setting], columns="metric", values="value")
-        for shift, (value, marker) in enumerate(zip(settings, "os", strict=False)):
+        for place, (value, marker) in enumerate(zip(settings, cycle("os^vDP"), strict=False)):
+            fill = "full" if place else "none"
             for row, other in enumerate(others):
                 mean, low, high = own.loc[(other, value), ["difference", "low", "high"]]
                 axis.errorbar(
-                    mean, row + 0.3 * (shift - 0.5), xerr=[[mean - low], [high - mean]], capsize=3, marker=marker,
-                    color=METHOD_COLOURS[other], fillstyle="full" if shift else "none",
+                    mean, row + 0.6 * ((place + 0.5) / n - 0.5), xerr=[[mean - low], [high - mean]], capsize=3,
+                    marker=marker, color=METHOD_COLOURS[other], fillstyle=fill,
                 )  # fmt: skip
-            axis.plot(
-                [], [], marker, color="grey", label=NAMES.get(value, value), fillstyle="full" if shift else "none"
-            )
+            axis.plot([], [], marker, color="grey", label=_arrow(value), fillstyle=fill)
         axis.axvline(0, color=METHOD_COLOURS["chance"], lw=0.8)
         axis.set_yticks(range(len(others)), [f"− {other}" for other in others])
         axis.set_xlabel(label)
@@ -355,17 +363,17 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def gap_density(frame: pd.DataFrame) -> Figure:
+def gap_density(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
     """Density of the direction gap per correlation bin (the paper's Fig. 2), the same-modality control below it."""
-    backbones = list(frame["backbone"].unique())
-    kinds = {"image vs text": ["cross_modal"], "two seeds": ["same_modality_image", "same_modality_text"]}
-    titles = [f"{backbone}: {kind}" for kind in kinds for backbone in backbones]
+    columns = list(_pairs(frame, modalities))
+    titles = [f"{title}: {modalities[0]} vs {other}" for title, other, _ in columns]
+    titles += [f"{title}: two seeds" for title, _, _ in columns]
     figure, axes = _panels(titles, height=2.1, rows=2, sharex=True)
     edges = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     colours = sns.color_palette("viridis", len(edges) - 1)
-    groups = [(backbone, kind) for kind in kinds.values() for backbone in backbones]
-    for axis, (backbone, comparisons) in zip(axes, groups, strict=True):
-        own = frame[(frame["backbone"] == backbone) & frame["comparison"].isin(comparisons)]
+    groups = [own[own["comparison"] == "cross_modal"] for _, _, own in columns]
+    groups += [own[own["comparison"] != "cross_modal"] for _, _, own in columns]
+    for axis, own in zip(axes, groups, strict=True):
         for low, high, colour in zip(edges, edges[1:], colours, strict=False):
             gap = own[(own["correlation"] >= low) & (own["correlation"] < high + 1e-9 * (high == 1))]["gap"]
             if len(gap) >= 5 and gap.std() > 0:  # fewer have no density worth drawing
@@ -376,23 +384,22 @@ def gap_density(frame: pd.DataFrame) -> Figure:
         axis.set_yticks([])
         axis.set_xlabel("")
         axis.set_xlim(0, 1.5)
-    for axis in axes[: len(axes) // 2 : len(backbones)] + axes[len(axes) // 2 :: len(backbones)]:
+    for axis in axes[:: len(columns)]:
         axis.set_ylabel("density")
-    for axis in axes[-len(backbones) :]:
+    for axis in axes[-len(columns) :]:
         axis.set_xlabel("direction gap (1 − cosine)")
     _legend_below(figure, axes[0], 5)
     return figure
 
 
-def modality_score(frame: pd.DataFrame) -> Figure:
+def modality_score(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
     """How the latents of the shared autoencoder divide between the modalities."""
-    backbones = list(frame["backbone"].unique())
-    figure, axes = _panels(backbones, height=2.4, sharey=True)
-    for axis, backbone in zip(axes, backbones, strict=True):
-        own = frame[frame["backbone"] == backbone]["score"]
+    groups = list(_pairs(frame, modalities))
+    figure, axes = _panels([title for title, _, _ in groups], height=2.4, sharey=True)
+    for axis, (_, other, own) in zip(axes, groups, strict=True):
         share = np.full(len(own), 1 / len(own))
-        axis.hist(own, np.linspace(0, 1, 21), weights=share, color=METHOD_COLOURS["shared"], alpha=0.8)
-        axis.set_xlabel("modality score (0 text, 1 image)")
+        axis.hist(own["score"], np.linspace(0, 1, 21), weights=share, color=METHOD_COLOURS["shared"], alpha=0.8)
+        axis.set_xlabel(f"modality score (0 {other}, 1 {modalities[0]})")
     axes[0].set_ylabel("share of alive latents")
     return figure
 
@@ -414,7 +421,7 @@ def ablations(frame: pd.DataFrame) -> Figure:
             axis.set_xscale("log")  # raw training and a penalty together pass 10
         else:
             axis.set_xlim(left=0)
-        axis.set_xlabel("reconstruction loss (RE)" if metric == "RE" else "R@1, mean of both directions")
+        axis.set_xlabel("reconstruction loss (RE)" if metric == "RE" else "R@1, mean of all directions")
         axis.grid(axis="y", alpha=0.3)
     axes[0].invert_yaxis()
     _legend_below(figure, axes[0], 5)

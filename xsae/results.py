@@ -38,6 +38,14 @@ def tidy(
     return frame
 
 
+def compared(modalities: Sequence[str], other: str) -> dict[str, str]:
+    """The setting that names a comparison of modality `other` with the first, the reference: `modality`.
+
+    Two modalities have but one comparison, and tables no such column.
+    """
+    return {"modality": other} if len(modalities) > 2 else {}
+
+
 def references(result: str) -> pd.DataFrame:
     """The reference figures of one result: `setting`, `metric`, `value`, `tag` (see paper.md's legend), `source`."""
     table = pd.read_csv(REFERENCES, keep_default_na=False, dtype={"value": float})

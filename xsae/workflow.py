@@ -26,10 +26,10 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
     # Some modules are imported where they are used: they take seconds, and most runs never need them.
     if embeddings:
         from xsae.classes import read_classes
-        from xsae.embeddings import read_npz
+        from xsae.embeddings import modalities, read_npz
 
         embeddings = str(Path(embeddings).resolve())
-        read_npz(embeddings)
+        found = modalities(read_npz(embeddings))
         read_classes(embeddings)
     if name.endswith(".yaml"):
         name = str(Path(name).resolve())
@@ -66,6 +66,8 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
         with FileLock(paths.artifacts / "run.lock", timeout=0), log.open("w") as engine_output:
             began = time.time()
             print(f"{paths.run}: tables in {paths.results}, figures in {paths.figures}", flush=True)
+            if embeddings:
+                print(f"{paths.run}: modalities {', '.join(found)}; {found[0]} is the reference", flush=True)
             # Notebooks speak on stdout; the engine's account of the same goes to its log. Those that run on other
             # machines do not reach this terminal, so there the engine speaks.
             elsewhere = {"--profile", "--executor", "-e"} & asked

@@ -1,6 +1,6 @@
 """Same concept, different directions: gaps of matched directions and of whole modalities (paper, Fig. 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -66,37 +66,36 @@ def gap_by_bin(gaps: pd.DataFrame, edges: Sequence[float] = (0.0, 0.2, 0.4, 0.6,
     return table.assign(n_excluded=len(gaps) - table["n"].sum())
 
 
-def modality_statistics(image: np.ndarray, text: np.ndarray) -> dict[str, float]:
+def modality_statistics(embeddings: Mapping[str, np.ndarray]) -> dict[str, float]:
     """What sets two modalities of one joint embedding apart; to compare the embedded world with real CLIP.
 
     Args:
-        image: (n, d) embeddings; row i of each belongs to pair i. Rows are normalised here.
-        text: (n, d) likewise.
+        embeddings: modality -> (n, d), two of them; row i of each belongs to pair i. Rows are normalised here.
 
     Returns:
         `matched_cosine`, the mean over pairs; `mismatched_cosine`, the mean over all i ≠ j; `modality_gap`, the L2
-        distance of the two means; `dims_95_image`, `dims_95_text`, how many principal dimensions hold 95 % of the
-        centred variance; `share_95_image`, `share_95_text`, the same divided by d.
+        distance of the two means; for each modality `dims_95_<name>`, how many principal dimensions hold 95 % of the
+        centred variance, and `share_95_<name>`, the same divided by d.
 
     Raises:
         ValueError: shapes differ, fewer than two pairs, a row zero or not finite, or a modality without variance.
     """
-    if image.ndim != 2 or image.shape != text.shape or len(image) < 2:
+    (name_a, a), (name_b, b) = embeddings.items()
+    if a.ndim != 2 or a.shape != b.shape or len(a) < 2:
         raise ValueError(
-            f"modality_statistics: image has shape {image.shape} and text {text.shape}; "
+            f"modality_statistics: {name_a} has shape {a.shape} and {name_b} {b.shape}; "
             "both must be the same (n, d) with at least 2 pairs"
         )
-    n, d = image.shape
-    image = unit_directions(image, "modality_statistics: image")
-    text = unit_directions(text, "modality_statistics: text")
-    matched = np.einsum("nd,nd->", image, text)
+    n, d = a.shape
+    a, b = (unit_directions(x, f"modality_statistics: {name}") for name, x in embeddings.items())
+    matched = np.einsum("nd,nd->", a, b)
     # Σ_ij u_i·v_j = (Σ_i u_i)·(Σ_j v_j): the mean over all i ≠ j without an n x n matrix
-    mismatched = image.sum(axis=0) @ text.sum(axis=0) - matched
-    dims = {"image": _dims_95(image, "image"), "text": _dims_95(text, "text")}
+    mismatched = a.sum(axis=0) @ b.sum(axis=0) - matched
+    dims = {name_a: _dims_95(a, name_a), name_b: _dims_95(b, name_b)}
     return {
         "matched_cosine": float(matched / n),
         "mismatched_cosine": float(mismatched / (n * (n - 1))),
-        "modality_gap": float(np.linalg.norm(image.mean(axis=0) - text.mean(axis=0))),
+        "modality_gap": float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0))),
         **{f"dims_95_{modality}": dims[modality] for modality in dims},
         **{f"share_95_{modality}": dims[modality] / d for modality in dims},
     }

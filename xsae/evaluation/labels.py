@@ -11,7 +11,7 @@ Labels = Sequence[Collection[str]]
 
 
 def label_agreement(
-    image_codes: sparse.csr_array, text_codes: sparse.csr_array, image_labels: Labels, text_labels: Labels
+    codes_a: sparse.csr_array, codes_b: sparse.csr_array, labels_a: Labels, labels_b: Labels
 ) -> dict[str, float]:
     """Share of latents whose label is the same in both modalities.
 
@@ -19,8 +19,8 @@ def label_agreement(
     latent that correlates positively with none, a dead one above all, has no label and agrees with nothing.
 
     Args:
-        image_codes: (n_pairs, L) sparse codes. text_codes: likewise, in the same order of latents.
-        image_labels: per pair the concepts that the image holds. text_labels: those that the caption names.
+        codes_a: (n_pairs, L) sparse codes. codes_b: likewise, in the same order of latents.
+        labels_a: per pair the concepts of the one side (what an image holds). labels_b: of the other (a caption names).
 
     Returns:
         `agreement`, the share among latents alive in either modality, in [0, 1]; `alive`, how many these are;
@@ -29,22 +29,22 @@ def label_agreement(
     Raises:
         ValueError: sizes do not fit, no concept occurs in both modalities, or no latent is alive.
     """
-    sizes = {image_codes.shape[0], text_codes.shape[0], len(image_labels), len(text_labels)}
-    if len(sizes) != 1 or image_codes.shape[1] != text_codes.shape[1]:
+    sizes = {codes_a.shape[0], codes_b.shape[0], len(labels_a), len(labels_b)}
+    if len(sizes) != 1 or codes_a.shape[1] != codes_b.shape[1]:
         raise ValueError(
-            f"label_agreement: image_codes has shape {image_codes.shape}, text_codes {text_codes.shape}, with "
-            f"{len(image_labels)} and {len(text_labels)} sets of labels; one row per pair and one width are needed"
+            f"label_agreement: codes_a has shape {codes_a.shape}, codes_b {codes_b.shape}, with "
+            f"{len(labels_a)} and {len(labels_b)} sets of labels; one row per pair and one width are needed"
         )
-    concepts = sorted(set().union(*image_labels) & set().union(*text_labels))
+    concepts = sorted(set().union(*labels_a) & set().union(*labels_b))
     if not concepts:
-        raise ValueError("label_agreement: no concept occurs in image_labels and in text_labels; one is needed")
-    image, text = _label(image_codes, image_labels, concepts), _label(text_codes, text_labels, concepts)
-    alive = (image_codes.count_nonzero(axis=0) > 0) | (text_codes.count_nonzero(axis=0) > 0)
+        raise ValueError("label_agreement: no concept occurs in labels_a and in labels_b; one is needed")
+    a, b = _label(codes_a, labels_a, concepts), _label(codes_b, labels_b, concepts)
+    alive = (codes_a.count_nonzero(axis=0) > 0) | (codes_b.count_nonzero(axis=0) > 0)
     if not alive.any():
-        raise ValueError("label_agreement: no latent is alive in image_codes or text_codes")
-    both = (image >= 0) & (text >= 0)
+        raise ValueError("label_agreement: no latent is alive in codes_a or codes_b")
+    both = (a >= 0) & (b >= 0)
     return {
-        "agreement": float(((image == text) & both)[alive].mean()),
+        "agreement": float(((a == b) & both)[alive].mean()),
         "alive": float(alive.sum()),
         "ceiling": float(both[alive].mean()),
     }

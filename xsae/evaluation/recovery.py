@@ -1,7 +1,7 @@
 """What an SAE recovers of known concepts (paper, Fig. 1: CR, GRE; λ sweep: ESim, FSim), and its latents by modality.
 
 RE, the fourth figure of that sweep, is `loss` of `xsae.evaluation.reconstruction` on held-out pairs, averaged over the
-two modalities. Here stand the figures that need ground truth, and two per-latent scores of Papadimitriou et al. 2025.
+modalities. Here stand the figures that need ground truth, and two per-latent scores of Papadimitriou et al. 2025.
 """
 
 import numpy as np
@@ -45,38 +45,38 @@ def recovery(method, data) -> dict[str, float]:
 
 
 def collapse_rate(
-    image_concepts: np.ndarray, text_concepts: np.ndarray, image_directions: np.ndarray, text_directions: np.ndarray
+    concepts_a: np.ndarray, concepts_b: np.ndarray, directions_a: np.ndarray, directions_b: np.ndarray
 ) -> float:
     """CR, the share of shared concepts whose best latent has the same index in both modalities, in [0, 1].
 
-        CR = mean_i [ argmax_j cos(φ_i, image direction j) = argmax_j cos(ψ_i, text direction j) ]
+        CR = mean_i [ argmax_j cos(φ_i, direction j of a) = argmax_j cos(ψ_i, direction j of b) ]
 
     With one shared dictionary this is the collapse of two directions onto one latent. With two dictionaries indices
     agree by chance (1/L) before alignment; after it, this is the share of concepts the alignment puts together.
 
     Args:
-        image_concepts: (n_shared, d) ground-truth directions φ_i.
-        text_concepts: (n_shared, d) ground-truth directions ψ_i, row i the same concept.
-        image_directions: (L, d) dictionary of the image SAE. Dead latents count: the paper does not leave them out.
-        text_directions: (L, d) dictionary of the text SAE; with a shared SAE the same one.
+        concepts_a: (n_shared, d) ground-truth directions φ_i of one modality.
+        concepts_b: (n_shared, d) those of another, ψ_i, row i the same concept.
+        directions_a: (L, d) dictionary of the one's SAE. Dead latents count: the paper does not leave them out.
+        directions_b: (L, d) dictionary of the other's; with a shared SAE the same one.
 
     Of equally good latents the first one counts. The cosine is signed: a latent pointing away is not the concept's.
 
     Raises:
         ValueError: shapes do not fit, or a row is zero or not finite.
     """
-    if image_concepts.shape != text_concepts.shape or len(image_concepts) == 0:
+    if concepts_a.shape != concepts_b.shape or len(concepts_a) == 0:
         raise ValueError(
-            f"collapse_rate: image_concepts has shape {image_concepts.shape} and text_concepts {text_concepts.shape}; "
+            f"collapse_rate: concepts_a has shape {concepts_a.shape} and concepts_b {concepts_b.shape}; "
             "both must be the same (n_shared, d) with at least 1 concept"
         )
-    if image_directions.shape != text_directions.shape:
+    if directions_a.shape != directions_b.shape:
         raise ValueError(
-            f"collapse_rate: image_directions has shape {image_directions.shape} and text_directions "
-            f"{text_directions.shape}; both must be the same (L, d)"
+            f"collapse_rate: directions_a has shape {directions_a.shape} and directions_b "
+            f"{directions_b.shape}; both must be the same (L, d)"
         )
-    image = _best(image_concepts, image_directions, "image")
-    return float(np.mean(image == _best(text_concepts, text_directions, "text")))
+    a = _best(concepts_a, directions_a, "a")
+    return float(np.mean(a == _best(concepts_b, directions_b, "b")))
 
 
 def top_1(codes: sparse.csr_array) -> sparse.csr_array:
@@ -121,42 +121,42 @@ def ground_truth_error(concepts: np.ndarray, x_hat: np.ndarray) -> float:
     return float(error)
 
 
-def code_similarity(image_codes: sparse.csr_array, text_codes: sparse.csr_array) -> float:
+def code_similarity(codes_a: sparse.csr_array, codes_b: sparse.csr_array) -> float:
     """Mean cosine of the codes of the two sides, row by row, in [0, 1] for codes >= 0.
 
     On held-out pairs this is ESim; on the shared concepts' directions, (φ_i, ψ_i), encoded at the SAE's own k, it is
-    FSim. For `posthoc`, align the text codes first. A row of zeros on either side has cosine 0 and counts.
+    FSim. For `posthoc`, align the codes first. A row of zeros on either side has cosine 0 and counts.
 
     Args:
-        image_codes: (n, L) sparse codes.
-        text_codes: (n, L) sparse codes, row i of the same pair or concept.
+        codes_a: (n, L) sparse codes.
+        codes_b: (n, L) sparse codes, row i of the same pair or concept.
 
     Raises:
         ValueError: shapes differ, there is no row, or a code is not finite.
     """
-    if image_codes.shape != text_codes.shape or image_codes.shape[0] == 0:
+    if codes_a.shape != codes_b.shape or codes_a.shape[0] == 0:
         raise ValueError(
-            f"code_similarity: image_codes has shape {image_codes.shape} and text_codes {text_codes.shape}; "
+            f"code_similarity: codes_a has shape {codes_a.shape} and codes_b {codes_b.shape}; "
             "both must be the same (n, L) with at least 1 row"
         )
-    image, text = (
-        _finite(image_codes, "code_similarity: image_codes"),
-        _finite(text_codes, "code_similarity: text_codes"),
+    a, b = (
+        _finite(codes_a, "code_similarity: codes_a"),
+        _finite(codes_b, "code_similarity: codes_b"),
     )
-    dot = np.asarray(image.multiply(text).sum(axis=1))
-    norms = np.sqrt(np.asarray(image.power(2).sum(axis=1)) * np.asarray(text.power(2).sum(axis=1)))
+    dot = np.asarray(a.multiply(b).sum(axis=1))
+    norms = np.sqrt(np.asarray(a.power(2).sum(axis=1)) * np.asarray(b.power(2).sum(axis=1)))
     return float(np.divide(dot, norms, out=np.zeros_like(dot), where=norms > 0).mean())
 
 
-def modality_score(image_codes: sparse.csr_array, text_codes: sparse.csr_array) -> np.ndarray:
-    """Modality score of each latent: E_img / (E_img + E_txt), E the mean activation over a modality's embeddings.
+def modality_score(codes_a: sparse.csr_array, codes_b: sparse.csr_array) -> np.ndarray:
+    """Modality score of each latent: E_a / (E_a + E_b), E the mean activation over a modality's embeddings.
 
-    Papadimitriou et al. 2025 (2504.11695). 1 fires for images alone, 0 for texts alone, ½ equally for both. The
-    numbers of images and texts may differ; the widths must not.
+    Papadimitriou et al. 2025 (2504.11695), where a are images and b texts. 1 fires for a alone, 0 for b alone, ½
+    equally for both. The numbers of rows may differ; the widths must not.
 
     Args:
-        image_codes: (n_images, L) sparse codes.
-        text_codes: (n_texts, L) sparse codes of the same SAE, or aligned ones.
+        codes_a: (n_a, L) sparse codes of one modality.
+        codes_b: (n_b, L) sparse codes of another, of the same SAE or aligned ones.
 
     Returns:
         (L,) float64 in [0, 1], NaN for latents dead on both sides.
@@ -164,57 +164,57 @@ def modality_score(image_codes: sparse.csr_array, text_codes: sparse.csr_array) 
     Raises:
         ValueError: widths differ, a side has no row, or a code is not finite.
     """
-    if image_codes.shape[1] != text_codes.shape[1] or 0 in (image_codes.shape[0], text_codes.shape[0]):
+    if codes_a.shape[1] != codes_b.shape[1] or 0 in (codes_a.shape[0], codes_b.shape[0]):
         raise ValueError(
-            f"modality_score: image_codes has shape {image_codes.shape} and text_codes {text_codes.shape}; "
+            f"modality_score: codes_a has shape {codes_a.shape} and codes_b {codes_b.shape}; "
             "both must have the same number of latents and at least 1 row"
         )
-    image = np.asarray(_finite(image_codes, "modality_score: image_codes").mean(axis=0))
-    text = np.asarray(_finite(text_codes, "modality_score: text_codes").mean(axis=0))
-    return np.divide(image, image + text, out=np.full_like(image, np.nan), where=image + text > 0)
+    a = np.asarray(_finite(codes_a, "modality_score: codes_a").mean(axis=0))
+    b = np.asarray(_finite(codes_b, "modality_score: codes_b").mean(axis=0))
+    return np.divide(a, a + b, out=np.full_like(a, np.nan), where=a + b > 0)
 
 
 def bridge_score(
-    image_codes: sparse.csr_array,
-    text_codes: sparse.csr_array,
-    image_directions: np.ndarray,
-    text_directions: np.ndarray,
+    codes_a: sparse.csr_array,
+    codes_b: sparse.csr_array,
+    directions_a: np.ndarray,
+    directions_b: np.ndarray,
 ) -> sparse.csr_array:
-    """Bridge score of every two latents: E[z_Iᵀ z_T] ⊙ D_I D_Tᵀ, large where they fire together and point alike.
+    """Bridge score of every two latents: E[z_aᵀ z_b] ⊙ D_a D_bᵀ, large where they fire together and point alike.
 
     Papadimitriou et al. 2025 (2504.11695), there with one dictionary D on both sides.
 
     Args:
-        image_codes: (n_pairs, L_I) sparse codes.
-        text_codes: (n_pairs, L_T) sparse codes; row i of each belongs to pair i.
-        image_directions: (L_I, d) dictionary of the image SAE; rows are normalised here.
-        text_directions: (L_T, d) dictionary of the text SAE.
+        codes_a: (n_pairs, L_a) sparse codes.
+        codes_b: (n_pairs, L_b) sparse codes; row i of each belongs to pair i.
+        directions_a: (L_a, d) dictionary of the one's SAE; rows are normalised here.
+        directions_b: (L_b, d) dictionary of the other's.
 
     Returns:
-        (L_I, L_T) float64 sparse: an entry per two latents that fire together in some pair (k² per pair at most), zero
-        elsewhere. No dense (L_I, L_T) matrix is held.
+        (L_a, L_b) float64 sparse: an entry per two latents that fire together in some pair (k² per pair at most), zero
+        elsewhere. No dense (L_a, L_b) matrix is held.
 
     Raises:
         ValueError: sizes do not fit, there is no row, a code is not finite, or a direction is zero or not finite.
     """
-    if image_codes.shape[0] != text_codes.shape[0] or image_codes.shape[0] == 0:
+    if codes_a.shape[0] != codes_b.shape[0] or codes_a.shape[0] == 0:
         raise ValueError(
-            f"bridge_score: image_codes has {image_codes.shape[0]} rows and text_codes {text_codes.shape[0]}; "
+            f"bridge_score: codes_a has {codes_a.shape[0]} rows and codes_b {codes_b.shape[0]}; "
             "row i of each must belong to one pair, at least 1"
         )
-    for side, codes, directions in (("image", image_codes, image_directions), ("text", text_codes, text_directions)):
+    for side, codes, directions in (("a", codes_a, directions_a), ("b", codes_b, directions_b)):
         if codes.shape[1] != len(directions):
             raise ValueError(
-                f"bridge_score: {side}_codes has {codes.shape[1]} latents and {side}_directions {len(directions)} "
+                f"bridge_score: codes_{side} has {codes.shape[1]} latents and directions_{side} {len(directions)} "
                 "rows; a direction per latent is needed"
             )
-    image = unit_directions(image_directions, "bridge_score: image_directions")
-    text = unit_directions(text_directions, "bridge_score: text_directions")
-    together = _finite(image_codes, "bridge_score: image_codes").T @ _finite(text_codes, "bridge_score: text_codes")
-    score = sparse.csr_array(together) / image_codes.shape[0]
-    for start in range(0, len(image), _BLOCK):
-        stop = min(start + _BLOCK, len(image))
-        cosine = image[start:stop] @ text.T
+    a = unit_directions(directions_a, "bridge_score: directions_a")
+    b = unit_directions(directions_b, "bridge_score: directions_b")
+    together = _finite(codes_a, "bridge_score: codes_a").T @ _finite(codes_b, "bridge_score: codes_b")
+    score = sparse.csr_array(together) / codes_a.shape[0]
+    for start in range(0, len(a), _BLOCK):
+        stop = min(start + _BLOCK, len(a))
+        cosine = a[start:stop] @ b.T
         entries = slice(score.indptr[start], score.indptr[stop])
         rows = np.repeat(np.arange(stop - start), np.diff(score.indptr[start : stop + 1]))
         score.data[entries] *= cosine[rows, score.indices[entries]]
@@ -224,12 +224,12 @@ def bridge_score(
 def _best(concepts: np.ndarray, directions: np.ndarray, side: str) -> np.ndarray:
     if concepts.ndim != 2 or directions.ndim != 2 or concepts.shape[1] != directions.shape[1] or len(directions) == 0:
         raise ValueError(
-            f"collapse_rate: {side}_concepts has shape {concepts.shape} and {side}_directions {directions.shape}; "
+            f"collapse_rate: concepts_{side} has shape {concepts.shape} and directions_{side} {directions.shape}; "
             "(n_shared, d) and (L, d) are needed"
         )
     # a concept's own norm does not move its argmax; a zero one has none
-    concepts = unit_directions(concepts, f"collapse_rate: {side}_concepts")
-    return (concepts @ unit_directions(directions, f"collapse_rate: {side}_directions").T).argmax(axis=1)
+    concepts = unit_directions(concepts, f"collapse_rate: concepts_{side}")
+    return (concepts @ unit_directions(directions, f"collapse_rate: directions_{side}").T).argmax(axis=1)
 
 
 def _finite(codes: sparse.csr_array, what: str) -> sparse.csr_array:

@@ -6,6 +6,7 @@
 z_T are the text codes in the image SAE's order of latents: re-indexed by the alignment for `posthoc`, as they are for
 every other method. Then all captions and all images are ranked by cosine with x^ in the joint embedding; relevant are
 those that carry the concept. Steering works if they move up while x^ stays close to the original (`preservation`).
+Images and captions are the paper's: any modality whose latents are in that order can name concepts, or be steered.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,11 @@ _UNIT = 2**29  # 1.0 as the integer of `ranking_metrics`: 2e-9 apart, and twice 
 _MARGIN = round(TOLERANCE * _UNIT)
 
 
-def concept_latent(text_codes: sparse.csr_array, names: np.ndarray, seed: int) -> int:
+def concept_latent(codes: sparse.csr_array, names: np.ndarray, seed: int) -> int:
     """The latent that tells captions naming a concept from others: the largest difference of mean activations.
 
     Args:
-        text_codes: (n, L) codes of captions, in the image SAE's order of latents.
+        codes: (n, L) codes of captions, in the image SAE's order of latents.
         names: (n,) bool, which captions name the concept.
         seed: of the draw of the other captions, as many as name it, or all there are if they are fewer.
 
@@ -37,15 +38,15 @@ def concept_latent(text_codes: sparse.csr_array, names: np.ndarray, seed: int) -
         ValueError: sizes do not fit, every caption names the concept or none does, or no latent fires more on those
             that do.
     """
-    names = _flags(names, "concept_latent: names", text_codes.shape[0])
+    names = _flags(names, "concept_latent: names", codes.shape[0])
     naming, others = np.flatnonzero(names), np.flatnonzero(~names)
     if 0 in (len(naming), len(others)):
         raise ValueError(f"concept_latent: names is true for {len(naming)} of {len(names)} captions; some must differ")
     drawn = np.random.default_rng(seed).choice(others, min(len(naming), len(others)), replace=False)
-    difference = text_codes[naming].mean(axis=0) - text_codes[np.sort(drawn)].mean(axis=0)
+    difference = codes[naming].mean(axis=0) - codes[np.sort(drawn)].mean(axis=0)
     latent = int(np.argmax(difference))
     if not difference[latent] > 0:
-        raise ValueError("concept_latent: no latent of text_codes fires more on captions that name the concept")
+        raise ValueError("concept_latent: no latent of codes fires more on captions that name the concept")
     return latent
 
 
