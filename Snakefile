@@ -28,11 +28,11 @@ if ONLY:
     ARGUMENTS += f" --only {ONLY!r}"
 # With real sources each backbone is embedded by jobs of its own, which 00 then merges.
 JOBS = [f"{job}of{SETTINGS.extraction_jobs}" for job in range(SETTINGS.extraction_jobs)] if SETTINGS.sources else []
+EXTRACTED = [f"artifacts/{RUN}/extracted/{name}-{job}.done" for name in SETTINGS.backbones for job in JOBS]
 # As many threads as there are: the engine cuts this to --cores here, and to --max-threads in jobs of other machines.
 EVERY = 1024
 # A job asks for a GPU where the config would use one; on this machine the request means nothing.
-GPUS = int(SETTINGS.device == "auto")
-EXTRACTED = [f"artifacts/{RUN}/extracted/{name}-{job}.done" for name in SETTINGS.backbones for job in JOBS]
+GPUS = int(SETTINGS.device != "cpu")
 
 
 def done(notebook):

@@ -87,6 +87,12 @@ def test_a_dry_run_names_the_jobs_and_writes_nothing(tmp_path):
     assert not (tmp_path / "results").exists() and not (tmp_path / "artifacts").exists()
 
 
+@pytest.mark.parametrize(("device", "asked"), [("cpu", {"gpu=0"}), ("cuda", {"gpu=1"}), ("auto", {"gpu=1"})])
+def test_jobs_ask_for_a_gpu_where_the_config_would_use_one(tmp_path, device, asked):
+    status, output = call(tmp_path, tiny(tmp_path, device=device), "-n")
+    assert status == 0 and set(re.findall(r"gpu=\d", output)) == asked
+
+
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
     (tmp_path / "whole").mkdir()
     config, until = tiny(tmp_path), ("--until", "01_heterogeneity")

@@ -145,19 +145,20 @@ def running(rule):
 
 def test_smoke_as_slurm_jobs_one_of_them_cancelled_is_the_local_run_byte_for_byte(cluster, smoke, tmp_path):
     local, _ = smoke
-    process = subprocess.Popen(
-        command("smoke", *OPTIONS), env=os.environ | {"XSAE_ROOT": str(tmp_path)}, cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    said = tmp_path / "said"
+    with said.open("w") as out:
+        own = {"env": os.environ | {"XSAE_ROOT": str(tmp_path)}, "cwd": tmp_path, "stdout": out, "stderr": out}
+        process = subprocess.Popen(command("smoke", *OPTIONS), **own)
     try:
         victim = "02_sae_training"
         wait_until(lambda: process.poll() is not None or running(victim), f"{victim} runs", 300)
         cancelled = running(victim)
-        assert cancelled, process.communicate()[0]
+        assert cancelled, said.read_text()
         slurm("scancel", cancelled)
-        output, _ = process.communicate(timeout=600)
+        process.wait(timeout=600)
     finally:
         process.kill()
+    output = said.read_text()
     assert process.returncode == 0, output
     assert "CANCELLED" in output and "Trying to restart job" in output
     assert tables(tmp_path, "smoke") == tables(local, "smoke")
