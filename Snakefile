@@ -103,4 +103,4 @@ for notebook in NOTEBOOKS:
         resources:
             gpu=GPUS,
         shell:
-            "python -m xsae.run_notebook {rule} " + ARGUMENTS + " 2>&1"
+            "python -m xsae.run_notebook --notebook {rule} " + ARGUMENTS + " 2>&1"

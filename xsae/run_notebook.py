@@ -1,6 +1,6 @@
 """Run one notebook with a config's values, by papermill: what the Snakefile's rules call.
 
-python -m xsae.run_notebook 03_alignment laptop
+python -m xsae.run_notebook laptop --notebook 03_alignment
 """
 
 import argparse
@@ -13,6 +13,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
+from xsae.commands import exit_status, which_run
 from xsae.config import Config, load_config, run_name
 from xsae.notebooks import parameters
 from xsae.paths import ROOT, RunPaths
@@ -45,25 +46,21 @@ def execute(notebook: str, config: Config, run: str) -> None:
     os.replace(partial, folder / f"{notebook}.ipynb")
 
 
+def _run(notebook: str, name: str, embeddings: str, latents: int | None, only: str) -> int:
+    config = load_config(name, embeddings, latents, only)
+    began = time.time()
+    execute(notebook, config, run_name(name, embeddings, only))
+    print(f"{notebook}: {time.time() - began:.0f} s", flush=True)
+    return 0
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebook")
-    parser.add_argument("name", help="of a config, or its path")
-    parser.add_argument("--embeddings", default="")
-    parser.add_argument("--latents", type=int)
-    parser.add_argument("--only", default="")
+    parser = argparse.ArgumentParser(
+        parents=[which_run()], description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--notebook", required=True)
     arguments = parser.parse_args()
-    try:
-        config = load_config(arguments.name, arguments.embeddings, arguments.latents, arguments.only)
-        began = time.time()
-        execute(arguments.notebook, config, run_name(arguments.name, arguments.embeddings, arguments.only))
-        print(f"{arguments.notebook}: {time.time() - began:.0f} s", flush=True)
-        return 0
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_status(lambda: _run(**vars(arguments)))
 
 
 if __name__ == "__main__":

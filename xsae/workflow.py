@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from xsae.commands import exit_status, which_run
 from xsae.config import load_config, run_name
 from xsae.paths import ROOT, RunPaths, output_root
 
@@ -107,19 +108,11 @@ def _check_writable(folder: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m xsae.workflow", description=__doc__, allow_abbrev=False)
-    parser.add_argument("name")
-    parser.add_argument("--embeddings", default="")
-    parser.add_argument("--latents", type=int)
-    parser.add_argument("--only", default="")
+    parser = argparse.ArgumentParser(
+        prog="python -m xsae.workflow", parents=[which_run()], description=__doc__, allow_abbrev=False
+    )
     arguments, engine_options = parser.parse_known_args()
-    try:
-        return run(arguments.name, arguments.embeddings, arguments.latents, arguments.only, engine_options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_status(lambda: run(**vars(arguments), engine_options=engine_options))
 
 
 if __name__ == "__main__":
