@@ -49,7 +49,7 @@ def main() -> None:
         arrays = store(Path(folder), arguments.pairs)
         rows = [np.arange(arguments.pairs)] * 2
         sae = SparseAutoencoder(SAEConfig(DIM, LATENTS, K), seed=0)
-        trainer = Trainer(sae, TrainingConfig(), steps=arguments.steps, n_modalities=2)
+        trainer = Trainer([sae, sae], TrainingConfig(), steps=arguments.steps)
         batches = epoch(arrays, rows, BATCH, np.random.default_rng(0))
         waiting = learning = peak = 0.0
         for _ in tqdm(range(arguments.steps), "steps"):

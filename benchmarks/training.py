@@ -68,7 +68,7 @@ def ours(shape: Shape, precision: str = "float32") -> Step:
     """`Trainer.step`."""
     sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0)
     config = TrainingConfig(warmup=0, decay=False, precision=precision)
-    trainer, data = Trainer(sae, config, steps=10_000), batches(shape)
+    trainer, data = Trainer([sae], config, steps=10_000), batches(shape)
     return lambda: trainer.step(next(data))
 
 

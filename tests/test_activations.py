@@ -6,7 +6,7 @@ import torch
 
 from xsae.activations import ACTIVATIONS, BANDWIDTH, BatchTopK, JumpReLU, Matryoshka, ReLU
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, train_sae
+from xsae.training import TrainingConfig, fit
 
 IDENTITY = torch.eye(3), torch.zeros(3)  # an encoder whose pre-activations are its inputs
 PRE = torch.tensor([[3.0, 2.0, 1.0], [0.5, -1.0, 0.2]])
@@ -20,8 +20,8 @@ def row_codes(activation, pre, training=True):
 
 def trained(name, x, **settings):
     sae = SparseAutoencoder(SAEConfig(x.shape[1], 128, k=6, activation=name), seed=1)
-    recipe = {"epochs": 1, "min_steps": 400, "batch_size": 128, "learning_rate": 3e-3} | settings
-    return sae, train_sae([x], [np.arange(len(x))], sae, TrainingConfig(activation=name, **recipe), seed=1)
+    recipe = {"epochs": 27, "batch_size": 128, "learning_rate": 3e-3} | settings
+    return sae, fit([sae], [x], [np.arange(len(x))], TrainingConfig(activation=name, **recipe), seed=1)
 
 
 @pytest.fixture(scope="module")

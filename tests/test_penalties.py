@@ -21,7 +21,8 @@ def dense(values, latents):
 
 
 def dense_iso_energy(image, text):
-    image, text = (z.scatter(1, z.argmax(1, keepdim=True), 0) for z in (image, text))
+    tops = [z.argmax(1, keepdim=True) for z in (image, text)]
+    image, text = (z.scatter(1, tops[0], 0).scatter(1, tops[1], 0) for z in (image, text))
     left = (image > 0).any(1) & (text > 0).any(1)
     return -torch.cosine_similarity(image[left], text[left]).sum() / len(image)
 
@@ -38,9 +39,10 @@ def test_iso_energy_by_hand():
     # pair 1: without the largest {1: 3, 2: 4} and {1: 3}: cosine 9 / (5 * 3) = 0.6
     # pair 2: {1: 1} and {1: 2}, cosine 1, although the largest latents 0 and 2 differ
     # pair 3: nothing is left of the image's code
-    image = code({0: 9.0, 1: 3.0, 2: 4.0}, {0: 3.0, 1: 1.0}, {5: 2.0})
-    text = code({7: 8.0, 1: 3.0}, {2: 5.0, 1: 2.0}, {5: 2.0, 6: 1.0})
-    assert iso_energy(image, text).item() == pytest.approx(-(0.6 + 1 + 0) / 3)
+    # pair 4: the largest of either leave both codes: {2: 4} and {2: 3}; its own alone would give 12 / (5 * √13)
+    image = code({0: 9.0, 1: 3.0, 2: 4.0}, {0: 3.0, 1: 1.0}, {5: 2.0}, {0: 5.0, 1: 3.0, 2: 4.0})
+    text = code({7: 8.0, 1: 3.0}, {2: 5.0, 1: 2.0}, {5: 2.0, 6: 1.0}, {1: 6.0, 0: 2.0, 2: 3.0})
+    assert iso_energy(image, text).item() == pytest.approx(-(0.6 + 1 + 0 + 1) / 4)
 
 
 def test_group_sparse_by_hand():

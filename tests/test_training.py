@@ -10,12 +10,13 @@ from xsae.training import (
     METHODS,
     TrainingConfig,
     aux_loss,
+    build,
     dictionary_size,
+    fit,
     load,
     normalised_loss,
     train,
     train_or_load,
-    train_sae,
 )
 
 SMALL = TrainingConfig(latents=64, k=2, epochs=20, batch_size=64, learning_rate=5e-3)
@@ -58,12 +59,13 @@ def test_methods_have_equal_width_and_share_as_named():
     assert [len(sae.directions) for sae in separated.values()] == [32, 32]
 
 
-def test_a_modality_is_trained_alone_when_separated():
-    """Other texts change nothing about the image side, not even one bit."""
+def test_a_modality_is_trained_alone_when_separated_but_for_the_clipping():
+    """Other texts change nothing about the image side, not even one bit; gradients are clipped together."""
     arrays, rows = concepts(200)
     other = arrays | {"text": arrays["text"][::-1].copy()}
-    one, _ = train("separated", arrays, rows, SMALL, seed=1)
-    two, _ = train("separated", other, rows, SMALL, seed=1)
+    unclipped = replace(SMALL, clip_norm=1e9)
+    one, _ = train("separated", arrays, rows, unclipped, seed=1)
+    two, _ = train("separated", other, rows, unclipped, seed=1)
     assert torch.equal(one["image"].dictionary, two["image"].dictionary)
     assert not torch.equal(one["text"].dictionary, two["text"].dictionary)
 
@@ -85,10 +87,81 @@ def test_same_seed_same_bits_other_seed_others():
     assert not np.array_equal(one, other)
 
 
-def test_small_data_are_repeated_to_min_steps():
-    arrays, rows = concepts(100)
-    _, history = train("shared", arrays, rows, TrainingConfig(latents=64, k=2, epochs=1, min_steps=30), seed=1)
-    assert history["step"].max() == 30
+def test_shared_bias_has_one_dictionary_and_a_bias_of_each_modality():
+    arrays, rows = concepts(200)
+    arrays["text"] = arrays["text"] + 0.5 * np.eye(32, dtype=np.float32)[0]
+    saes, _ = train("shared_bias", arrays, rows, SMALL, seed=1)
+    image, text = saes.values()
+    assert image.dictionary is text.dictionary and image.encoder is text.encoder
+    assert text.decoder_bias[0] > image.decoder_bias[0] + 0.2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_bias_starts_at_the_mean_of_what_an_autoencoder_trains_on(method):
+    arrays, _ = concepts(90)
+    rows = {"image": np.arange(90) // 3, "text": np.arange(90)}  # an image that has several texts counts as often
+    still = replace(SMALL, learning_rate=1e-12, weight_decay=0.0, epochs=1)
+    means = {m: arrays[m][rows[m]].mean(axis=0) for m in arrays}
+    if method not in ("separated", "shared_bias"):
+        means = dict.fromkeys(means, (means["image"] + means["text"]) / 2)
+    for modality, sae in train(method, arrays, rows, still, seed=1)[0].items():
+        np.testing.assert_allclose(sae.decoder_bias.detach().numpy(), means[modality], atol=1e-6)
+    for sae in train(method, arrays, rows, replace(still, bias_start="zero"), seed=1)[0].values():
+        np.testing.assert_allclose(sae.decoder_bias.detach().numpy(), 0, atol=1e-6)
+
+
+def test_where_activations_are_counted_over_a_batch_each_modality_has_its_own_count():
+    config = SAEConfig(8, 16, 2, activation="batch_topk")
+    one, other = build("shared", ["image", "text"], config, seed=1).values()
+    assert one.encoder is other.encoder and one.decoder_bias is other.decoder_bias
+    assert one.activation.threshold is not other.activation.threshold
+    assert len(set(build("shared", ["image", "text"], replace(config, activation="topk"), seed=1).values())) == 1
+
+
+@pytest.mark.parametrize("activation", ["batch_topk", "jumprelu", "relu"])
+def test_a_shared_autoencoder_gives_no_modality_more_active_latents(activation):
+    arrays, rows = concepts(600)
+    arrays["text"] = arrays["text"] + 0.3 * np.random.default_rng(1).standard_normal((600, 32)).astype(np.float32)
+    config = replace(SMALL, latents=64, k=4, epochs=60, activation=activation)
+    saes, _ = train("shared", arrays, rows, config, seed=1)
+    active = {m: saes[m].transform(arrays[m]).nnz / 600 for m in arrays}
+    assert active["image"] == pytest.approx(active["text"], rel=0.25), active
+
+
+def noisy(n):
+    """Pairs of nothing but noise: there is little to learn, and soon nothing."""
+    rng = np.random.default_rng(0)
+    arrays = {modality: rng.standard_normal((n, 8)).astype(np.float32) for modality in ("image", "text")}
+    return arrays, dict.fromkeys(arrays, np.arange(n))
+
+
+def test_with_patience_a_training_ends_when_pairs_set_aside_gain_no_more():
+    config = replace(SMALL, latents=16, epochs=1, patience=3, max_steps=5000)
+    _, history = train("shared", *noisy(400), config, seed=1)
+    assert 400 <= history["step"].max() < 5000 and history["set_aside"].iloc[-1] > history["loss"].iloc[-1]
+    looks = history.groupby("step")["set_aside"].mean().dropna()
+    assert looks.iloc[-1] <= 1.05 * looks.min()
+
+
+def test_with_patience_a_cap_holds_and_the_epochs_are_the_least():
+    arrays, rows = concepts(400)
+    config = replace(SMALL, epochs=1, patience=3, max_steps=300)
+    assert train("shared", arrays, rows, config, seed=1)[1]["step"].max() <= 300
+    _, history = train("shared", *noisy(400), replace(config, latents=16, epochs=200), seed=1)
+    assert history["step"].max() >= 200 * 5
+
+
+def test_pairs_set_aside_are_not_trained_on_nor_is_their_image_with_another_text():
+    arrays, _ = concepts(300)
+    rows = {"image": np.arange(300) // 3, "text": np.arange(300)}
+    config = replace(SMALL, epochs=3, patience=1, max_steps=30, normalize=False)
+    one, _ = train("separated", arrays, rows, replace(config, bias_start="zero"), seed=1)
+    first = np.random.default_rng(1).permutation(np.unique(rows["image"]))[:10]
+    for modality, gone in (("image", first), ("text", np.flatnonzero(np.isin(rows["image"], first)))):
+        arrays[modality][gone] = 7.0
+    two, _ = train("separated", arrays, rows, replace(config, bias_start="zero"), seed=1)
+    assert torch.equal(one["image"].dictionary, two["image"].dictionary)
+    assert torch.equal(one["text"].dictionary, two["text"].dictionary)
 
 
 def test_aux_loss_is_zero_when_a_dead_latent_predicts_the_residual():
@@ -116,7 +189,7 @@ def test_aux_revives_dead_latents():
         with torch.no_grad():
             sae.encoder_bias[64:] = -0.25  # half of the latents start out too weak to be among the k
         config = TrainingConfig(epochs=40, batch_size=64, learning_rate=3e-3, aux_coefficient=coefficient)
-        train_sae([x], [np.arange(600)], sae, config, seed=1)
+        fit([sae], [x], [np.arange(600)], config, seed=1)
         alive[coefficient] = int((sae.transform(x).count_nonzero(axis=0)[64:] > 0).sum())
     assert alive[0.0] < 10 and alive[0.1] > alive[0.0] + 20, alive
 
@@ -152,7 +225,7 @@ def test_shared_is_kept_once_and_loads_as_one(tmp_path):
 
 def test_errors_name_the_thing(tmp_path):
     arrays, rows = concepts(100)
-    with pytest.raises(ValueError, match="method: 'joint' is unknown; one of shared, separated"):
+    with pytest.raises(ValueError, match="method: 'joint' is unknown; one of shared, shared_bias,"):
         train("joint", arrays, rows, SMALL, 1)
     with pytest.raises(ValueError, match="k: 40 active latents asked of a dictionary of 32"):
         train("separated", arrays, rows, TrainingConfig(latents=64, k=40), 1)
@@ -210,7 +283,7 @@ def test_the_loss_curve_is_that_of_dense_autograd(latents):
     x = concepts(1200)[0]["image"]
     config = TrainingConfig(latents=latents, k=4, epochs=10, batch_size=128, learning_rate=2e-3)
     sae = SparseAutoencoder(SAEConfig(32, latents, 4), seed=3)
-    history = train_sae([x], [np.arange(len(x))], sae, config, seed=3)
+    history = fit([sae], [x], [np.arange(len(x))], config, seed=3)
     np.testing.assert_allclose([record["loss"] for record in history], dense_curve(x, config, 3), atol=1e-4)
 
 
@@ -223,7 +296,7 @@ def test_a_bfloat16_product_costs_next_to_nothing(activation):
         config = TrainingConfig(
             epochs=10, batch_size=128, learning_rate=2e-3, precision=precision, activation=activation
         )
-        losses[precision] = train_sae([x], [np.arange(len(x))], sae, config, seed=3)[-1]["loss"]
+        losses[precision] = fit([sae], [x], [np.arange(len(x))], config, seed=3)[-1]["loss"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]
 
@@ -241,8 +314,8 @@ def test_raw_training_sees_the_norms_and_unit_training_does_not():
     assert np.abs(directions["raw", False] - directions["raw", True]).max() > 0.1
 
 
-@pytest.mark.parametrize(("name", "value"), [("device", "tpu"), ("precision", "float16")])
-def test_a_device_or_precision_that_is_not_there_is_named(name, value):
+@pytest.mark.parametrize(("name", "value"), [("device", "tpu"), ("precision", "float16"), ("bias_start", "median")])
+def test_a_setting_that_is_not_there_is_named(name, value):
     with pytest.raises(ValueError, match=f"{name}: '{value}' is unknown"):
         TrainingConfig(**{name: value})
 

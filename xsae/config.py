@@ -30,7 +30,12 @@ class Config(BaseModel):
     latents: Annotated[int, Field(ge=0, description="of all autoencoders together; 0 = sized to the data")]
     k: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
-    min_steps: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=0, description="0 = `epochs` passes, no more; else looks without gain")] = 0
+    max_steps: Annotated[int, Field(ge=1, description="the most steps of a training with patience")] = 10_000
+    bias_starts: Annotated[
+        list[Literal["mean", "zero"]],
+        Field(min_length=1, description="where decoder biases start; the first is this run's own, others stand beside"),
+    ] = ["mean", "zero"]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
@@ -66,7 +71,7 @@ class Config(BaseModel):
                 raise ValueError(f"{name}: {k} exceeds the {each} latents that each modality gets of `{total}`")
         if self.backbones is None:
             raise ValueError("backbones: none named; this config is for your own embeddings: add --embeddings FILE.npz")
-        for name in ("seeds", "backbones"):
+        for name in ("seeds", "backbones", "bias_starts"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: {getattr(self, name)} holds one twice")
         return self
@@ -76,7 +81,8 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
     """The config `name`: a file of configs/ without its ending, or a path that ends in .yaml.
 
     A file whose `extends` names another takes from it what it does not say itself. embeddings: path of your own .npz;
-    then the one backbone is named after it, and the dictionary is sized to the data unless `latents` says otherwise.
+    then the one backbone is named after it, the dictionary is sized to the data unless `latents` says otherwise, and
+    trainings go on until they are done unless the config says otherwise.
     only: the one backbone of the config to work on. Relative folders of sources start at the repository.
     Raises ValueError, one line, for whatever does not fit.
     """
@@ -89,6 +95,7 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
     if embeddings:
         values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
         values |= {"sources": [], "classes": ""}
+        values = {"patience": 3} | values
     if latents is not None:
         values["latents"] = latents
     if only:

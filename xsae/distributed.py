@@ -30,7 +30,7 @@ def run(store: Path, method: str, seed: int, out: Path, config: TrainingConfig) 
     opened = open_store(store)
     rows = {modality: opened.split("train")[modality].to_numpy() for modality in opened.modalities}
     arrays = {modality: opened[modality] for modality in opened.modalities}
-    progress = f"{method}, {{}}".format if processes.first() else None
+    progress = method if processes.first() else None
     saes, history = train(method, arrays, rows, config, seed, progress)
     if processes.first():
         save(out, saes, history, method, config, seed, opened.fingerprint)

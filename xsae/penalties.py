@@ -13,14 +13,18 @@ Code = tuple[Tensor, Tensor]
 
 
 def iso_energy(*codes: Code) -> Tensor:
-    """Minus the mean cosine of the pairs' codes, each without its largest latent (paper.md, Methods compared).
+    """Minus the mean cosine of the pairs' codes, both without the largest latent of either (as in the released code).
 
     Of more than two modalities, the mean over all pairs of them. Where nothing is left of a code, the cosine is 0 and
     has no gradient.
     """
-    rests = [(values.scatter(1, values.argmax(1, keepdim=True), 0), latents) for values, latents in codes]
+    tops = [latents.gather(1, values.argmax(1, keepdim=True)) for values, latents in codes]
     cosines = []
-    for one, other in combinations(rests, 2):
+    for a, b in combinations(range(len(codes)), 2):
+        one, other = (
+            (values.masked_fill((latents == tops[a]) | (latents == tops[b]), 0), latents)
+            for values, latents in (codes[a], codes[b])
+        )
         dot = (one[0] * _at(one[1], other)[0]).sum(1)
         squares = one[0].square().sum(1) * other[0].square().sum(1)
         cosines.append(_divide_by_root(dot, squares).mean())
@@ -28,7 +32,7 @@ def iso_energy(*codes: Code) -> Tensor:
 
 
 def group_sparse(*codes: Code) -> Tensor:
-    """Mean over the pairs of sum_j sqrt(z_image,j^2 + z_text,j^2) (paper.md, Methods compared): an L2,1 norm.
+    """Mean over the pairs of sum_j sqrt(z_image,j^2 + z_text,j^2) (as in the released code): an L2,1 norm.
 
     Of more modalities, all stand under the root. Its subgradient at 0 is 0.
     """

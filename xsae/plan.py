@@ -64,7 +64,7 @@ def plan(config: Config) -> str:
     for name in config.backbones:
         dim, image, text = _cost(config.models.get(name, name))
         embed = (images * image + captions * text) / (TFLOPS * 1e12) / 3600
-        steps = len(config.seeds) * METHODS * max(config.epochs * train // config.batch_size, config.min_steps)
+        steps = len(config.seeds) * METHODS * config.epochs * train // config.batch_size
         learn = steps * STEP * dim / 512 / 3600
         saes = len(config.seeds) * (METHODS - 1) * 2 * config.latents * dim * 4
         disk = ((images + captions) * (dim + 1) * 4 + saes) / 1e9

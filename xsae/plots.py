@@ -14,10 +14,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 # Okabe and Ito's colours, safe for colour-blind readers; one per method, the same in every figure
 METHOD_COLOURS = {
-    "shared": "#D55E00", "separated": "#56B4E9", "posthoc": "#0072B2", "iso_energy": "#E69F00",
-    "group_sparse": "#CC79A7", "dense": "#000000", "chance": "#8C8C8C",
+    "shared": "#D55E00", "shared_bias": "#009E73", "separated": "#56B4E9", "posthoc": "#0072B2",
+    "iso_energy": "#E69F00", "group_sparse": "#CC79A7", "dense": "#000000", "chance": "#8C8C8C",
 }  # fmt: skip
-METHOD_MARKERS = {"shared": "o", "iso_energy": "v", "group_sparse": "P", "separated": "s", "posthoc": "D"}
+METHOD_MARKERS = {
+    "shared": "o", "shared_bias": "^", "iso_energy": "v", "group_sparse": "P", "separated": "s", "posthoc": "D",
+}  # fmt: skip
 
 
 def _arrow(direction: str) -> str:
@@ -351,7 +353,7 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
         for method in ("iso_energy", "group_sparse"):
             seeds = own[own["method"] == method].groupby("factor")["value"].agg(["mean", "std"])
             axis.errorbar(seeds.index, seeds["mean"], seeds["std"], capsize=3, **_look(method))
-        for method, line in (("shared", "-"), ("separated", "--"), ("posthoc", ":")):
+        for method, line in (("shared", "-"), ("shared_bias", "-."), ("separated", "--"), ("posthoc", ":")):
             value = own[own["method"] == method]["value"].mean()
             axis.axhline(value, ls=line, color=METHOD_COLOURS[method], label=method)
         axis.set_xscale("log", base=2)

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,13 +50,14 @@ def _config(values: dict) -> SAEConfig:
 
 
 class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}):
-    """Sparse autoencoder (paper.md, Method; Gao et al. 2024, Eq. 2-3).
+    """Sparse autoencoder (paper, Method; Gao et al. 2024, Eq. 2-3).
 
         pre  = W_enc (x - b_dec) + b_enc               W_enc: `encoder` (L, d), b_enc: `encoder_bias` (L,)
         z    = activation(pre)                         `topk`: the k largest entries of ReLU(pre), else 0
         x^   = W_dec^T z + b_dec                       W_dec: `dictionary` (L, d), unit rows; b_dec: `decoder_bias` (d,)
 
-    The dictionary starts as the encoder's rows; the encoder is initialised like nn.Linear; biases start at zero.
+    The dictionary starts as the encoder's rows; the encoder is initialised like nn.Linear; biases start at zero
+    here, and the decoder's where `training.train` puts it.
     `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's; a checkpoint's folder is their format.
     """
 
@@ -70,6 +72,15 @@ class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}
         self.dictionary = nn.Parameter(F.normalize(start, dim=1))
         self.decoder_bias = nn.Parameter(torch.zeros(config.dim))
         self.activation = ACTIVATIONS[config.activation](config.latents, config.k)
+
+    def twin(self, own: Sequence[str] = ()) -> Self:
+        """An autoencoder with the parameters of this one, the very tensors, but for those named in `own`."""
+        other = type(self)(self.config)
+        for name, parameter in self.named_parameters():
+            if name not in own:
+                module, _, leaf = name.rpartition(".")
+                setattr(other.get_submodule(module), leaf, parameter)
+        return other
 
     def inputs(self, x: Tensor) -> Tensor:
         """What the model reconstructs: x (n, d) itself, or its unit-norm rows."""

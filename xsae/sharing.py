@@ -31,7 +31,7 @@ def known(run: str, backbone: str, method: str, seed: int) -> tuple[Method, dict
         "method": method, "seed": seed, "embeddings of": store.manifest["model"], "source": store.manifest["source"],
         "training pairs": store.manifest["pairs"]["train"], "software": software,
     }  # fmt: skip
-    told = ("batch_size", "learning_rate", "epochs", "min_steps", "warmup", "weight_decay", "aux_coefficient")
+    told = ("batch_size", "learning_rate", "epochs", "bias_start", "warmup", "weight_decay", "aux_coefficient")
     facts |= {name.replace("_", " "): settings[name] for name in told}
     results = []
     table = paths.results / "reconstruction.csv"

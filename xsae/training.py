@@ -1,17 +1,19 @@
-"""One training loop; the methods are its arguments.
+"""One training loop; a method is what the autoencoders of its modalities have in common, and a penalty if any.
 
-`shared` is one autoencoder that sees every modality; `separated` is one autoencoder per modality with an equal share of
-the latents. Both are trained on reconstruction alone. `posthoc` is `separated` plus an `Alignment`, fitted afterwards.
-`iso_energy` and `group_sparse` are `shared` plus a penalty on the codes of pairs, weighted by the setting of that name.
+`shared` is one autoencoder that sees every modality; `shared_bias` is the same with a decoder bias per modality;
+`separated` is one autoencoder per modality with an equal share of the latents. These are trained on reconstruction
+alone. `posthoc` is `separated` plus an `Alignment`, fitted afterwards. `iso_energy` and `group_sparse` are `shared`
+plus a penalty on the codes of pairs, weighted by the setting of that name.
 """
 
 import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -25,35 +27,45 @@ from xsae.batches import epoch
 from xsae.penalties import PENALTIES
 from xsae.sae import SAEConfig, SparseAutoencoder
 
-METHODS = ("shared", "separated", *PENALTIES)
+METHODS = ("shared", "shared_bias", *PENALTIES, "separated")
+BIAS_STARTS = ("mean", "zero")
 DEVICES = ("cpu", "cuda", "auto")
 BY_ROW = ("topk", "matryoshka")  # the activations of which a row's code depends on no other row
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CHECK = 100  # steps between two looks at the pairs set aside
+LEAST_GAIN = 0.005  # a loss that falls by a smaller share of itself has not fallen
+BLOCK = 2**16  # embeddings held in memory at one time, and the most that are set aside: 134 MB at d = 512
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The paper's recipe for real data (paper.md, Experiments): AdamW, 5 % warm-up then cosine to zero, clip 1.
+    """The released recipe for real data: AdamW, 5 % warm-up, then a cosine to zero, gradients clipped to norm 1.
 
-    `latents`: of all autoencoders together; 0 sizes them to the data (`dictionary_size`). `min_steps`: small data are
-    repeated past `epochs` until that many steps. `aux_coefficient`: weight of the AuxK loss, 0 = off as published.
-    `iso_energy`, `group_sparse`: weight of the penalty of the method of that name. `decay`: whether the learning rate
-    falls after the warm-up, or stays, as in the paper's synthetic training. `normalize`: whether rows are scaled to
-    unit norm before all else; the paper's code trains on them as they are. `device`: `cpu`, or `cuda`, where runs are
-    not the same to the bit; `auto` becomes `cuda` where there is a GPU, else `cpu`. `precision`: of the product that
-    latents are chosen by in training, `float32` or `bfloat16`, several times faster on processors that have it; all
-    else is float32 (`benchmarks.training` has both).
+    `latents`: of all autoencoders together; 0 sizes them to the data (`dictionary_size`). `epochs`: passes over the
+    training pairs. `patience`: 0 ends the training there, as published. Otherwise it goes on until it is done: see
+    `fit`; `max_steps` is then the most it may take. `bias_start`: where the decoder bias starts; `mean` is the mean of
+    what the autoencoder trains on, `zero` is the published start. `sum_losses`: the loss is the sum of the modalities'
+    and not their mean, as in the released synthetic trainers; a penalty then weighs half as much. `aux_coefficient`:
+    weight of the AuxK loss, 0 = off as published. `iso_energy`, `group_sparse`: weight of the penalty of the method of
+    that name. `decay`: whether the learning rate falls after the warm-up, or stays, as in the released synthetic
+    training. `normalize`: whether rows are scaled to unit norm before all else; the released configs train on them as
+    they are. `device`: `cpu`, or `cuda`, where runs are not the same to the bit; `auto` becomes `cuda` where there is a
+    GPU, else `cpu`. `precision`: of the product that latents are chosen by in training, `float32` or `bfloat16`,
+    several times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
     """
 
     latents: int = 8192
     k: int = 32
     epochs: int = 10
-    min_steps: int = 0
+    patience: int = 0
+    max_steps: int = 20_000
     batch_size: int = 1024
     learning_rate: float = 5.0e-4
     warmup: float = 0.05
     weight_decay: float = 1.0e-5
     clip_norm: float = 1.0
+    bias_start: str = "mean"
+    sum_losses: bool = False
     aux_coefficient: float = 0.0
     iso_energy: float = 1.0e-4
     group_sparse: float = 0.05
@@ -68,7 +80,7 @@ class TrainingConfig:
             object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: `cuda` found, but torch sees no GPU; `cpu` or `auto` would run here")
-        for name, known in {"device": DEVICES, "precision": PRECISIONS}.items():
+        for name, known in {"bias_start": BIAS_STARTS, "device": DEVICES, "precision": PRECISIONS}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is unknown; one of {', '.join(known)}")
 
@@ -82,25 +94,12 @@ def dictionary_size(n_pairs: int, dim: int) -> int:
 
 
 def normalised_loss(x_hat: Tensor, x: Tensor) -> Tensor:
-    """||x^ - x||^2 / ||x - mean(x)||^2, sums over the batch (paper.md, Method). x, x_hat (n, d) -> scalar.
+    """||x^ - x||^2 / ||x - mean(x)||^2, sums over the batch (paper, Method). x, x_hat (n, d) -> scalar.
 
     Of several processes, each of which has as many rows, this one's part of it: the parts add up to the loss.
     """
     mean = processes.total(x.mean(0) / processes.count())
     return (x_hat - x).square().sum() / processes.total((x - mean).square().sum()).clamp_min(1e-12)
-
-
-def reconstruction_loss(x_hats: Sequence[Tensor], x: Tensor, n_modalities: int) -> tuple[Tensor, list[Tensor]]:
-    """The mean of the modalities' normalised losses, to be minimised, and these losses for a look at each.
-
-    x (n_modalities * batch, d), one modality after the other; x_hats: its reconstructions, of which the last is that of
-    the whole codes. The first result is the mean over all (Matryoshka has several), the second is of the last alone.
-    """
-    levels = [
-        [normalised_loss(*part) for part in zip(x_hat.chunk(n_modalities), x.chunk(n_modalities), strict=True)]
-        for x_hat in x_hats
-    ]
-    return sum(map(sum, levels)) / (len(levels) * n_modalities), levels[-1]
 
 
 def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> Tensor:
@@ -126,121 +125,210 @@ def clip(parameters: Sequence[Tensor], most: float) -> None:
 
 
 class Trainer:
-    """The optimiser of one autoencoder, a step at a time: what `train_sae` repeats and `benchmarks.training` times.
+    """The optimiser of the autoencoders of all modalities, a step at a time: what `fit` repeats, benchmarks time.
 
-    `steps`: of the whole training, which the learning rate is planned over; `n_modalities`: how many batches of pairs
-    `step` is given one after the other; `penalty`: the name of one of `PENALTIES`, or none; `patience`: steps without
-    firing after which a latent counts as dead for the AuxK loss.
+    saes: one per modality; modalities may have one in common, or autoencoders with parameters in common. There is one
+    optimiser over all parameters, and their gradients are clipped together, as in the released code. `steps`: of the
+    whole training, which the learning rate is planned over, or None where they are not known: the rate then stays until
+    `decay_over` is called. `penalty`: the name of one of `PENALTIES`, or none. `idle_limit`: steps without firing after
+    which a latent counts as dead for the AuxK loss.
     """
 
     def __init__(
         self,
-        sae: SparseAutoencoder,
+        saes: Sequence[SparseAutoencoder],
         config: TrainingConfig,
-        steps: int,
-        n_modalities: int = 1,
+        steps: int | None,
         penalty: str = "",
-        patience: int = 1000,
+        idle_limit: int = 1000,
     ) -> None:
-        self.sae, self.config, self.n_modalities, self.penalty, self.patience = (
-            sae, config, n_modalities, penalty, patience
-        )  # fmt: skip
-        warmup = max(round(config.warmup * steps), 1)
-
-        def rate(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            if not config.decay:
-                return 1.0
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
+        self.config, self.penalty, self.idle_limit, self.done = config, penalty, idle_limit, 0
+        self.n_modalities = len(saes)
+        # neighbours that are one autoencoder encode together: one product in the place of several
+        self.groups = [(sae, len(list(same))) for sae, same in groupby(saes, key=lambda sae: sae)]
+        self.parameters = list(dict.fromkeys(parameter for sae in saes for parameter in sae.parameters()))
+        self.dictionaries = list({id(sae.dictionary): sae for sae in saes}.values())
+        # steps since a latent fired
+        self.idle = {sae.encoder: torch.zeros_like(sae.encoder_bias, dtype=torch.int64) for sae in saes}
+        self.warmup = max(round(config.warmup * steps), 1) if steps else CHECK
+        self.falls = (self.warmup, steps) if steps and config.decay else (sys.maxsize - 1, sys.maxsize)
         self.optimiser = torch.optim.AdamW(
-            sae.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate)
-        self.idle = torch.zeros(sae.config.latents, dtype=torch.int64, device=sae.encoder.device)  # steps since firing
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step as a share of its peak."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        start, stop = self.falls
+        return 0.5 * (1 + math.cos(math.pi * max(step - start, 0) / max(stop - start, 1)))
+
+    def decay_over(self, steps: int) -> None:
+        """Let the learning rate fall to zero over the next `steps`."""
+        self.falls = (self.done, self.done + steps)
 
     def step(self, x: Tensor) -> Tensor:
         """Learn from x (n_modalities * batch, d), one modality after the other; its losses (n_modalities,)."""
-        sae, config = self.sae, self.config
-        x = sae.inputs(x.to(sae.encoder.device))
-        precision = PRECISIONS[config.precision]
-        with torch.autocast(x.device.type, precision, enabled=precision != x.dtype):
-            values, latents, sparsity = sae.activate(x, training=True)
-        x_hats = [sae.decode(values[:, :m], latents[:, :m]) for m in sae.activation.levels]
-        loss, losses = reconstruction_loss(x_hats, x, self.n_modalities)
-        loss = loss + sparsity
+        config, batch = self.config, len(x) // self.n_modalities
+        x = x.to(self.parameters[0].device)
+        each = 1.0 if config.sum_losses else 1 / self.n_modalities  # a modality's weight in the loss
+        loss, losses, codes, seen = 0.0, [], [], []
+        for (sae, n), part in zip(self.groups, x.split([n * batch for _, n in self.groups]), strict=True):
+            part = sae.inputs(part)
+            precision = PRECISIONS[config.precision]
+            with torch.autocast(x.device.type, precision, enabled=precision != x.dtype):
+                values, latents, sparsity = sae.activate(part, training=True)
+            for m in sae.activation.levels:  # Matryoshka has several, of which the last is the whole code
+                x_hat = sae.decode(values[:, :m], latents[:, :m])
+                own = [normalised_loss(*both) for both in zip(x_hat.chunk(n), part.chunk(n), strict=True)]
+                loss = loss + each * sum(own) / len(sae.activation.levels)
+            loss = loss + n * each * sparsity
+            losses += own
+            codes += zip(values.chunk(n), latents.chunk(n), strict=True)
+            seen.append((sae, n * each, part, x_hat, latents[values > 0]))
         if self.penalty:
-            codes = zip(values.chunk(self.n_modalities), latents.chunk(self.n_modalities), strict=True)
             loss = loss + getattr(config, self.penalty) / processes.count() * PENALTIES[self.penalty](*codes)
         if config.aux_coefficient:
-            self.idle += 1
-            fired = torch.zeros_like(self.idle)
-            fired[latents[values > 0]] = 1
-            self.idle[processes.total(fired) > 0] = 0
-            dead = torch.nonzero(self.idle >= self.patience).flatten()
-            if len(dead):
-                loss = loss + config.aux_coefficient * aux_loss(sae, x, x_hats[-1], dead)
+            loss = loss + config.aux_coefficient * self._aux(seen)
         loss.backward()
-        processes.add_gradients(list(sae.parameters()))
-        clip(list(sae.parameters()), config.clip_norm)
+        processes.add_gradients(self.parameters)
+        clip(self.parameters, config.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()  # now, so that gradients are not held beside the next product
+        self.done += 1
         self.schedule.step()
-        sae.normalize_dictionary()
+        for sae in self.dictionaries:
+            sae.normalize_dictionary()
         return processes.total(torch.stack(losses).detach())
 
+    def _aux(self, seen: list[tuple]) -> Tensor | float:
+        """The AuxK loss of every autoencoder, with its weight; a latent is dead when it is for all that have it."""
+        for encoder, idle in self.idle.items():
+            fired = torch.zeros_like(idle)
+            for sae, *_, latents in seen:
+                if sae.encoder is encoder:
+                    fired[latents] = 1
+            self.idle[encoder] = (idle + 1).masked_fill(processes.total(fired) > 0, 0)
+        loss = 0.0
+        for sae, weight, x, x_hat, _ in seen:
+            dead = torch.nonzero(self.idle[sae.encoder] >= self.idle_limit).flatten()
+            if len(dead):
+                loss = loss + weight * aux_loss(sae, x, x_hat, dead)
+        return loss
 
-def train_sae(
+
+def fit(
+    saes: Sequence[SparseAutoencoder],
     arrays: Sequence[np.ndarray],
     rows: Sequence[np.ndarray],
-    sae: SparseAutoencoder,
     config: TrainingConfig,
     seed: int,
     progress: str | None = None,
     penalty: str = "",
 ) -> list[dict]:
-    """Train `sae` in place on paired modalities; one modality is a list of one.
+    """Train the autoencoders in place on paired modalities; one modality is a list of one.
 
-    arrays: per modality a (n_m, d) matrix (memory-mapped is fine); rows: per modality int (n_pairs,), the matrix row of
-    each pair. The loss is the mean of the modalities' normalised losses, a batch being the same pairs in each, plus the
-    one of `PENALTIES` that `penalty` names, if any. Returns one record per epoch and modality: `epoch`, `step`,
-    `modality` (its position) and the mean training `loss`, of the reconstruction alone.
+    saes, arrays, rows: per modality its autoencoder, a (n_m, d) matrix (memory-mapped is fine), and int (n_pairs,), the
+    matrix row of each pair. The loss is the mean of the modalities' normalised losses, a batch being the same pairs in
+    each, plus the one of `PENALTIES` that `penalty` names, if any.
+
+    With `config.patience` a tenth of the pairs is set aside, and their loss is looked at every `CHECK` steps, from
+    `epochs` passes on. When it has not fallen by half a percent for `patience` looks, the learning rate falls to zero
+    over a quarter of the steps so far, and the training ends; `max_steps` bounds it all.
+
+    Returns one record per epoch and modality: `epoch`, `step`, `modality` (its position), the mean training `loss`, of
+    the reconstruction alone, and `set_aside`, the latest loss of the pairs set aside, NaN where there are none.
     """
-    n_pairs = len(rows[0])
-    batch = min(config.batch_size, max(n_pairs // 4, 2))
+    activation, generator, aside = saes[0].config.activation, np.random.default_rng(seed), []
+    if config.patience:
+        aside, rows = _set_aside(arrays, rows, generator)
+    batch = min(config.batch_size, max(len(rows[0]) // 4, 2))
     if batch % processes.count():
         raise ValueError(f"batch_size: {batch} pairs cannot be shared evenly by {processes.count()} processes")
-    if processes.count() > 1 and sae.config.activation not in BY_ROW:
+    if processes.count() > 1 and activation not in BY_ROW:
         raise ValueError(
-            f"activation: {sae.config.activation!r} depends on the whole batch, which {processes.count()} processes "
-            f"do not see; one of {', '.join(BY_ROW)} is needed"
+            f"activation: {activation!r} depends on the whole batch, which {processes.count()} processes do not see; "
+            f"one of {', '.join(BY_ROW)} is needed"
         )
-    per_epoch = n_pairs // batch
-    steps = max(config.epochs * per_epoch, config.min_steps)
-    sae.to(config.device)
+    per_epoch = len(rows[0]) // batch
+    planned = config.epochs * per_epoch
+    for sae in saes:
+        sae.to(config.device)
     arrays = [_on_device(array, config.device, len(arrays)) for array in arrays]
-    trainer = Trainer(sae, config, steps, len(arrays), penalty, patience=per_epoch)
-    generator = np.random.default_rng(seed)
-    history, done = [], 0
-    bar = tqdm(total=steps, desc=progress, disable=progress is None, mininterval=1)
-    while done < steps:
+    trainer = Trainer(saes, config, None if config.patience else planned, penalty, idle_limit=per_epoch)
+    ending = _Ending(trainer, config, planned, lambda: held_out_losses(saes, aside))
+    history = []
+    bar = tqdm(total=ending.steps, desc=progress, disable=progress is None, mininterval=1)
+    while trainer.done < ending.steps:
         losses = []
-        for x in islice(epoch(arrays, rows, batch, generator), steps - done):
+        for x in epoch(arrays, rows, batch, generator):
             losses.append(trainer.step(processes.share(x, len(arrays))))
             bar.update()
-        done += len(losses)
+            if ending.reached():
+                break
         means = torch.stack(losses).double().mean(0).tolist()
+        about = {"epoch": math.ceil(trainer.done / per_epoch), "step": trainer.done}
         history += [
-            {"epoch": math.ceil(done / per_epoch), "step": done, "modality": i, "loss": loss}
-            for i, loss in enumerate(means)
+            about | {"modality": i, "loss": loss, "set_aside": aside_loss}
+            for i, (loss, aside_loss) in enumerate(zip(means, ending.losses or [math.nan] * len(means), strict=True))
         ]
+        bar.total = ending.steps
         bar.set_postfix(loss=f"{sum(means) / len(means):.4f}", refresh=False)
     bar.close()
-    sae.to("cpu")
-    if not all(torch.isfinite(parameter).all() for parameter in sae.parameters()):
+    for sae in saes:
+        sae.to("cpu")
+    if not all(torch.isfinite(parameter).all() for parameter in trainer.parameters):
         raise ValueError(f"learning_rate: training diverged to NaN at {config.learning_rate}; take a smaller one")
     return history
+
+
+def _set_aside(
+    arrays: Sequence[np.ndarray], rows: Sequence[np.ndarray], generator: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The embeddings (n, d) of a tenth of the pairs, and the rows of the others.
+
+    An embedding of the first modality that belongs to several pairs goes with all of them.
+    """
+    owners = generator.permutation(np.unique(rows[0]))
+    held = np.isin(rows[0], owners[: max(len(owners) // 10, 1)])
+    return [a[r[held][:BLOCK]] for a, r in zip(arrays, rows, strict=True)], [r[~held] for r in rows]
+
+
+@torch.inference_mode()
+def held_out_losses(saes: Sequence[SparseAutoencoder], arrays: Sequence[np.ndarray]) -> list[float]:
+    """The normalised loss of each modality on (n, d) embeddings that its autoencoder was not trained on."""
+    losses = []
+    for sae, array in zip(saes, arrays, strict=True):
+        x = sae.inputs(torch.from_numpy(np.array(array)).to(sae.encoder.device))
+        losses.append((sae(x) - x).square().sum().item() / (x - x.mean(0)).square().sum().clamp_min(1e-12).item())
+    return losses
+
+
+class _Ending:
+    """When a training ends: after the planned steps, or by `patience` (see `fit`)."""
+
+    def __init__(self, trainer: Trainer, config: TrainingConfig, planned: int, look: Callable[[], list[float]]) -> None:
+        self.trainer, self.config, self.planned, self.look = trainer, config, planned, look
+        self.steps = max(config.max_steps, planned) if config.patience else planned
+        self.losses: list[float] = []  # of the pairs set aside
+        self.best, self.in_vain, self.falling = math.inf, 0, not config.patience
+
+    def reached(self) -> bool:
+        """Whether the step just made was the last one."""
+        done = self.trainer.done
+        if self.config.patience and done % CHECK == 0:
+            self.losses = self.look()
+            mean = sum(self.losses) / len(self.losses)
+            better = mean < (1 - LEAST_GAIN) * self.best
+            self.best, self.in_vain = (mean, 0) if better else (self.best, self.in_vain + 1)
+            full = 1.25 * done >= self.steps
+            if not self.falling and done >= self.planned and (self.in_vain >= self.config.patience or full):
+                self.falling = True
+                self.steps = min(done + done // 4, self.steps)
+                if self.config.decay:
+                    self.trainer.decay_over(self.steps - done)
+        return done >= self.steps
 
 
 def _on_device(array: np.ndarray, device: str, n_arrays: int) -> np.ndarray | Tensor:
@@ -256,34 +344,60 @@ def train(
     rows: Mapping[str, np.ndarray],
     config: TrainingConfig,
     seed: int,
-    progress: Callable[[str], str] | None = None,
+    progress: str | None = None,
 ) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
     """Train one method on paired modalities: the autoencoder of each modality, and the training curve.
 
     arrays: modality -> (n_m, d) unit-norm matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
-    all but `separated` every modality maps to the same object. The total width is equal whatever the method. `progress`
-    makes a progress bar's label of a modality's name. Raises ValueError for an unknown method or activation, a k above
-    the latents, or a penalty on one modality.
+    `shared` every modality maps to the same object. The total width is equal whatever the method. `progress` is the
+    label of a progress bar, if one is wanted. Raises ValueError for an unknown method or activation, a k above the
+    latents, or a penalty on one modality.
     """
     if method not in METHODS:
         raise ValueError(f"method: {method!r} is unknown; one of {', '.join(METHODS)}")
     modalities = list(arrays)
     if method in PENALTIES and len(modalities) < 2:
         raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
-    groups = [[modality] for modality in modalities] if method == "separated" else [modalities]
     dim = arrays[modalities[0]].shape[1]
     total = config.latents or dictionary_size(len(rows[modalities[0]]), dim)
-    saes, history = {}, []
-    for position, group in enumerate(groups):
-        # each autoencoder of a seed starts elsewhere, and no two seeds share a start
-        sae_config = SAEConfig(dim, total // len(groups), config.k, config.normalize, config.activation)
-        sae = SparseAutoencoder(sae_config, seed=1000 * seed + position)
-        label = progress(" + ".join(group)) if progress else None
-        penalty = method if method in PENALTIES else ""
-        records = train_sae([arrays[m] for m in group], [rows[m] for m in group], sae, config, seed, label, penalty)
-        history += [record | {"modality": group[record["modality"]]} for record in records]
-        saes |= dict.fromkeys(group, sae)
-    return saes, pd.DataFrame(history)
+    saes = build(method, modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)
+    data = [[of[m] for m in modalities] for of in (arrays, rows)]
+    if config.bias_start == "mean":
+        start_at_means(list(saes.values()), *data)
+    penalty = method if method in PENALTIES else ""
+    history = fit(list(saes.values()), *data, config, seed, progress, penalty)
+    return saes, pd.DataFrame([record | {"modality": modalities[record["modality"]]} for record in history])
+
+
+def build(method: str, modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
+    """The untrained autoencoders of a method, by modality; `config.latents` is the width of all of them together."""
+    if method == "separated":
+        each = replace(config, latents=config.latents // len(modalities))
+        return {m: SparseAutoencoder(each, seed=1000 * seed + place) for place, m in enumerate(modalities)}
+    first = SparseAutoencoder(config, seed=1000 * seed)
+    if method != "shared_bias" and config.activation in BY_ROW:
+        return dict.fromkeys(modalities, first)
+    # Where activations are counted over a batch, every modality's are counted alone, or one would get more than k.
+    own = ["decoder_bias"] if method == "shared_bias" else []
+    return {m: first if place == 0 else first.twin(own) for place, m in enumerate(modalities)}
+
+
+@torch.no_grad()
+def start_at_means(saes: Sequence[SparseAutoencoder], arrays: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
+    """Set every decoder bias to the mean of what it is subtracted from, in place; arguments as in `fit`."""
+    means = [_mean(*of) for of in zip(saes, arrays, rows, strict=True)]
+    for bias in {id(sae.decoder_bias): sae.decoder_bias for sae in saes}.values():
+        bias.copy_(
+            torch.stack([mean for sae, mean in zip(saes, means, strict=True) if sae.decoder_bias is bias]).mean(0)
+        )
+
+
+def _mean(sae: SparseAutoencoder, array: np.ndarray, rows: np.ndarray) -> Tensor:
+    """The mean (d,) of a modality's training embeddings, as its autoencoder sees them."""
+    total = torch.zeros(array.shape[1], dtype=torch.float64)
+    for block in np.array_split(rows, -(-len(rows) // BLOCK)):
+        total += sae.inputs(torch.from_numpy(np.array(array[block], np.float32))).sum(0, dtype=torch.float64)
+    return (total / len(rows)).float()
 
 
 def train_or_load(
@@ -294,7 +408,7 @@ def train_or_load(
     config: TrainingConfig,
     seed: int,
     data_hash: str,
-    progress: Callable[[str], str] | None = None,
+    progress: str | None = None,
 ) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
     """`train`, kept in `folder`: what was trained with the same settings on the same data is read back instead.
 

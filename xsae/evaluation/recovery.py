@@ -22,11 +22,12 @@ def recovery(method, data) -> dict[str, float]:
 
     Returns:
         `CR`, `RE`, `GRE`, `ESim` and `FSim` as defined below; RE and GRE are means of the modalities, RE the normalised
-        loss on held-out pairs; the others compare each further modality with the first, and are means of these.
+        loss on held-out pairs, GRE that of the shared concepts; the others compare each further modality with the
+        first, and are means of these.
     """
     held_out, re, gre = data.test.embeddings, [], []
     for modality, sae in method.saes.items():
-        x, concepts = held_out[modality], data.dictionaries[modality].astype(np.float32)
+        x, concepts = held_out[modality], data.shared[modality].astype(np.float32)
         codes = sae.transform(x)
         re.append(reconstruction(x, sae.inverse_transform(codes), codes=codes)["loss"])
         gre.append(ground_truth_error(concepts, sae.inverse_transform(top_1(sae.transform(concepts)))))
@@ -100,7 +101,7 @@ def ground_truth_error(concepts: np.ndarray, x_hat: np.ndarray) -> float:
     paper's figure is the mean of both.
 
     Args:
-        concepts: (n, d) unit directions: all of a modality's, shared and its own.
+        concepts: (n, d) unit directions.
         x_hat: (n, d) their top-1 reconstructions. The SAE scales its inputs, so only unit directions can be compared.
 
     Raises:
