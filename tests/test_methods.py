@@ -11,6 +11,10 @@ from xsae.theory import generate
 from xsae.training import TrainingConfig, train, train_or_load
 
 
+def loaded(paths, method):
+    return load_method(paths, backbone="b", method=method, bias_start="mean", seed=1, data_hash="hash")
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run with `separated` and `shared` trained and an alignment fitted, on paired random embeddings."""
@@ -20,16 +24,16 @@ def run(tmp_path, monkeypatch):
     x = {m: (concepts @ rng.standard_normal((8, 6))).astype(np.float32) + 1e-3 for m in ("image", "text")}
     rows, config = dict.fromkeys(x, np.arange(300)), TrainingConfig(latents=32, k=2, epochs=20, batch_size=64)
     for method in ("separated", "shared"):
-        train_or_load(paths.checkpoint("b", method, 1), method, x, rows, config, 1, "hash")
-    saes, _ = train_or_load(paths.checkpoint("b", "separated", 1), "separated", x, rows, config, 1, "hash")
+        train_or_load(paths.checkpoint("b", method, "mean", 1), method, x, rows, config, 1, "hash")
+    saes, _ = train_or_load(paths.checkpoint("b", "separated", "mean", 1), "separated", x, rows, config, 1, "hash")
     for modality, alignment in posthoc(saes, {m: saes[m].transform(x[m]) for m in x}).alignments.items():
-        alignment.save(paths.alignment("b", 1, modality))
+        alignment.save(paths.alignment("b", "mean", 1, modality))
     return paths, x
 
 
 def test_posthoc_is_separated_with_the_second_modality_in_the_order_of_the_first(run):
     paths, x = run
-    aligned, separated = (load_method(paths, "b", method, 1, "hash") for method in ("posthoc", "separated"))
+    aligned, separated = (loaded(paths, method) for method in ("posthoc", "separated"))
     order = aligned.alignments["text"].permutation_
     assert (order != np.arange(16)).any()
     assert (aligned.transform("image", x["image"]) != separated.transform("image", x["image"])).nnz == 0
@@ -41,7 +45,7 @@ def test_posthoc_is_separated_with_the_second_modality_in_the_order_of_the_first
 
 def test_alignment_changes_no_reconstruction_by_a_single_bit(run):
     paths, x = run
-    aligned, separated = (load_method(paths, "b", method, 1, "hash") for method in ("posthoc", "separated"))
+    aligned, separated = (loaded(paths, method) for method in ("posthoc", "separated"))
     for modality, embeddings in x.items():
         ours, theirs = (m.saes[modality].inverse_transform(m.saes[modality].transform(embeddings)) for m in
                         (aligned, separated))  # fmt: skip
@@ -49,17 +53,17 @@ def test_alignment_changes_no_reconstruction_by_a_single_bit(run):
 
 
 def test_shared_has_one_order_because_it_has_one_autoencoder(run):
-    shared = load_method(run[0], "b", "shared", 1, "hash")
+    shared = loaded(run[0], "shared")
     assert shared.saes["image"] is shared.saes["text"] and not shared.alignments
 
 
 def test_what_is_not_there_is_named_with_what_makes_it(run):
     assert METHODS == ("shared", "separated", "iso_energy", "group_sparse", "posthoc")
     with pytest.raises(FileNotFoundError, match="notebook 02_sae_training makes them"):
-        load_method(run[0], "b", "iso_energy", 1, "hash")
+        loaded(run[0], "iso_energy")
     with pytest.raises(FileNotFoundError, match="03_alignment"):
         run[0].alignment("b", 1, "text").unlink()
-        load_method(run[0], "b", "posthoc", 1, "hash")
+        loaded(run[0], "posthoc")
 
 
 @pytest.fixture(scope="module")

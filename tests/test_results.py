@@ -6,6 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from xsae import results
+from xsae.embeddings import from_arrays
+from xsae.paths import RunPaths
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +73,16 @@ def test_figures_are_the_same_bytes_twice(elsewhere):
     assert draw() == draw()
 
 
-def test_manifest_keeps_what_was_there_and_names_code_and_machine(elsewhere):
-    results.record("own", "retrieval", {"k": 8}, {"vit": "abc"}, 1.0)
-    results.record("own", "alignment", {"k": 8}, {"vit": "abc"}, 2.0)
-    manifest = json.loads((elsewhere / "results/own/manifest.json").read_text())
-    assert list(manifest) == ["alignment", "retrieval"]
-    assert manifest["retrieval"]["inputs"] == {"vit": "abc"} and manifest["retrieval"]["notebook"] == "04_retrieval"
-    assert manifest["retrieval"]["packages"]["torch"] and manifest["retrieval"]["hardware"]["processor"]
+def test_each_notebook_has_a_manifest_that_names_code_machine_and_inputs(elsewhere):
+    x = np.random.default_rng(0).standard_normal((20, 4))
+    store = from_arrays(RunPaths("own").embeddings("vit"), image=x, text=x)
+    results.record("own", "04_retrieval", {"k": 8, "backbones": ["vit"]}, 1.0)
+    results.record("own", "03_alignment", {"k": 8}, 2.0)
+    manifests = {path.stem: json.loads(path.read_text()) for path in (elsewhere / "results/own/manifest").iterdir()}
+    assert set(manifests) == {"04_retrieval", "03_alignment"} and manifests["03_alignment"]["inputs"] == {}
+    one = manifests["04_retrieval"]
+    assert one["inputs"] == {"vit": store.fingerprint} and "retrieval" in one["results"] and one["seconds"] == 1.0
+    assert one["packages"]["torch"] and one["hardware"]["processor"]
 
 
 def test_a_folder_that_cannot_be_written_leaves_the_old_table(elsewhere):

@@ -17,6 +17,10 @@ from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig, train_or_load
 
 
+def loaded(paths, method, store):
+    return load_method(paths, backbone="b", method=method, bias_start="mean", seed=1, data_hash=store.fingerprint)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run `own` with one backbone `b`, `separated` and `shared` trained, aligned, and a table of figures."""
@@ -30,11 +34,14 @@ def run(tmp_path_factory):
     rows = {m: store.split("train")[m].to_numpy() for m in x}
     config = TrainingConfig(latents=32, k=2, epochs=5, batch_size=50)
     for method in ("separated", "shared"):
-        saes, _ = train_or_load(paths.checkpoint("b", method, 1), method, arrays, rows, config, 1, store.fingerprint)
+        saes, _ = train_or_load(
+            paths.checkpoint("b", method, "mean", 1), method, arrays, rows, config, 1, store.fingerprint
+        )
         if method == "separated":
             codes = {m: saes[m].transform(arrays[m][rows[m]]) for m in x}
-            posthoc(saes, codes).alignments["text"].save(paths.alignment("b", 1, "text"))
+            posthoc(saes, codes).alignments["text"].save(paths.alignment("b", "mean", 1, "text"))
     about = {"backbone": "b", "method": "separated", "seed": 1, "modality": "image", "metric": "loss", "value": 0.125}
+    about["bias_start"] = "mean"
     write_table("own", "reconstruction", pd.DataFrame([about]))
     yield paths, store, x
     os.environ.pop("XSAE_ROOT")
@@ -51,7 +58,7 @@ def share(root, *arguments):
 @pytest.mark.parametrize("method", ["posthoc", "separated", "shared"])
 def test_what_was_shared_gives_the_same_codes_to_the_bit(run, tmp_path, method):
     paths, store, x = run
-    own = load_method(paths, "b", method, 1, store.fingerprint)
+    own = loaded(paths, method, store)
     own.save_pretrained(tmp_path / "shared")
     again = Method.from_pretrained(str(tmp_path / "shared"))
     for modality, embeddings in x.items():
@@ -76,7 +83,7 @@ def test_one_autoencoder_is_shared_as_its_checkpoint_and_leaves_the_folders_othe
 
 def test_an_altered_file_is_refused(run, tmp_path):
     paths, store, _ = run
-    load_method(paths, "b", "posthoc", 1, store.fingerprint).save_pretrained(tmp_path / "shared")
+    loaded(paths, "posthoc", store).save_pretrained(tmp_path / "shared")
     for name, message in (
         ("text/model.safetensors", "truncated or altered"),
         ("alignment/text.safetensors", "altered"),
@@ -107,7 +114,7 @@ def test_the_command_writes_a_folder_whose_card_says_what_the_manifests_know(run
     lines = card.text.split("```python\n")[1].split("```")[0]
     scope = {"x": x["image"]}
     exec(lines, scope)  # the card's own lines load it
-    own = load_method(paths, "b", "posthoc", 1, store.fingerprint)
+    own = loaded(paths, "posthoc", store)
     assert (scope["codes"] != own.transform("image", x["image"])).nnz == 0
     done = share(root, "own", "b", "posthoc", 1, "--to", tmp_path / "shared")
     assert done.returncode == 2 and "is there already" in done.stderr and done.stderr.count("\n") == 1
@@ -130,7 +137,7 @@ def test_what_cannot_be_shared_or_had_is_one_line(run, tmp_path):
 
 def test_a_repository_in_the_hubs_cache_loads_without_a_network(run, tmp_path):
     paths, store, x = run
-    own = load_method(paths, "b", "posthoc", 1, store.fingerprint)
+    own = loaded(paths, "posthoc", store)
     repository, commit = tmp_path / "models--user--name", "0" * 40
     own.save_pretrained(repository / "snapshots" / commit)
     (repository / "refs").mkdir()

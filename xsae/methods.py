@@ -3,6 +3,7 @@
 | method | autoencoders | trained on | latents in one order because |
 |---|---|---|---|
 | `shared` | one | reconstruction | they are the same ones |
+| `shared_bias` | one, with a decoder bias per modality | reconstruction | they are the same ones |
 | `iso_energy`, `group_sparse` | one | reconstruction + a penalty on the codes of pairs | they are the same ones |
 | `separated` | one per modality | reconstruction | they are not: index i means something else on each side |
 | `posthoc` | those of `separated` | reconstruction | an `Alignment` re-indexes each but the first |
@@ -90,17 +91,17 @@ def posthoc(saes: dict[str, SparseAutoencoder], codes: Mapping[str, sparse.csr_a
     return Method(saes, {other: Alignment().fit(codes[reference], codes[other]) for other in others})
 
 
-def load_method(paths: RunPaths, backbone: str, method: str, seed: int, data_hash: str) -> Method:
+def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str, seed: int, data_hash: str) -> Method:
     """What a run has trained and aligned.
 
     Raises FileNotFoundError naming the notebook that makes what is missing, else as `training.load` and
     `Alignment.load` do.
     """
     if method == "posthoc":
-        saes, _ = load(paths.checkpoint(backbone, "separated", seed), data_hash)
-        files = {other: paths.alignment(backbone, seed, other) for other in list(saes)[1:]}
+        saes, _ = load(paths.checkpoint(backbone, "separated", bias_start, seed), data_hash)
+        files = {other: paths.alignment(backbone, bias_start, seed, other) for other in list(saes)[1:]}
         for path in files.values():
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no alignment; notebook 03_alignment makes it")
         return Method(saes, {other: Alignment.load(path) for other, path in files.items()})
-    return Method(load(paths.checkpoint(backbone, method, seed), data_hash)[0])
+    return Method(load(paths.checkpoint(backbone, method, bias_start, seed), data_hash)[0])

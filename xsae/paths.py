@@ -51,10 +51,10 @@ class RunPaths:
         """The zero-shot classes of a backbone: within its store, so that none outlives the store it belongs to."""
         return self.embeddings(backbone) / "classes"
 
-    def checkpoint(self, backbone: str, method: str, seed: int) -> Path:
-        """The autoencoders of one method and seed."""
-        return self.artifacts / "checkpoints" / backbone / f"{method}-seed{seed}"
+    def checkpoint(self, backbone: str, method: str, bias_start: str, seed: int) -> Path:
+        """The autoencoders of one method, start of the decoder bias and seed."""
+        return self.artifacts / "checkpoints" / backbone / f"{method}-{bias_start}-seed{seed}"
 
-    def alignment(self, backbone: str, seed: int, modality: str) -> Path:
-        """The post-hoc alignment of a modality's latents to the first modality's, of one seed's `separated`."""
-        return self.artifacts / "alignments" / backbone / f"seed{seed}-{modality}.safetensors"
+    def alignment(self, backbone: str, bias_start: str, seed: int, modality: str) -> Path:
+        """The post-hoc alignment of a modality's latents to the first modality's, of one `separated`."""
+        return self.artifacts / "alignments" / backbone / f"{bias_start}-seed{seed}-{modality}.safetensors"

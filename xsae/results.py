@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from xsae.embeddings import open_store
 from xsae.notebooks import MADE_BY
 from xsae.paths import ROOT, RunPaths
 
@@ -100,25 +101,27 @@ def save_figure(run: str, name: str, figure: Figure) -> Path:
     return path
 
 
-def record(run: str, name: str, parameters: Mapping[str, Any], inputs: Mapping[str, str], seconds: float) -> None:
-    """Put the provenance of result `name` into results/<run>/manifest.json.
+def record(run: str, notebook: str, parameters: Mapping[str, Any], seconds: float) -> None:
+    """Write the provenance of what a notebook made, results/<run>/manifest/<notebook>.json.
 
-    parameters: the notebook's own; inputs: what it read, as name -> sha256; seconds: how long it took.
+    parameters: the notebook's own; seconds: how long it took. Its inputs are the run's embedding stores, by their hash.
     """
-    path = RunPaths(run).results / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.is_file() else {}
-    manifest[name] = {
-        "notebook": MADE_BY[name],
+    paths = RunPaths(run)
+    names = parameters.get("backbones", [])
+    stores = {name: paths.embeddings(name) for name in names if (paths.embeddings(name) / "manifest.json").is_file()}
+    manifest = {
+        "results": sorted(name for name, made_by in MADE_BY.items() if made_by == notebook),
         "parameters": dict(parameters),
-        "inputs": dict(inputs),
+        "inputs": {name: open_store(store).fingerprint for name, store in stores.items()},
         "seconds": round(seconds, 1),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": {package: version(package) for package in PACKAGES},
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
     }
+    path = paths.results / "manifest" / f"{notebook}.json"
     partial = _partial(path)
-    partial.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    partial.write_text(json.dumps(manifest, indent=2) + "\n")
     os.replace(partial, path)
 
 

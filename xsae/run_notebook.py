@@ -13,6 +13,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
+from xsae import results
 from xsae.commands import exit_status, which_run
 from xsae.config import Config, load_config, run_name
 from xsae.notebooks import parameters
@@ -48,8 +49,9 @@ def execute(notebook: str, config: Config, run: str) -> None:
 
 def _run(notebook: str, name: str, embeddings: str, latents: int | None, only: str) -> int:
     config = load_config(name, embeddings, latents, only)
-    began = time.time()
-    execute(notebook, config, run_name(name, embeddings, only))
+    began, run = time.time(), run_name(name, embeddings, only)
+    execute(notebook, config, run)
+    results.record(run, notebook, parameters(notebook, config, run), time.time() - began)
     print(f"{notebook}: {time.time() - began:.0f} s", flush=True)
     return 0
 

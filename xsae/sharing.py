@@ -14,18 +14,22 @@ import pandas as pd
 from xsae.embeddings import open_store
 from xsae.methods import METHODS, Method, load_method
 from xsae.paths import RunPaths
+from xsae.training import BIAS_STARTS
 
 
-def known(run: str, backbone: str, method: str, seed: int) -> tuple[Method, dict[str, Any]]:
+def known(run: str, backbone: str, method: str, seed: int, bias_start: str = "mean") -> tuple[Method, dict[str, Any]]:
     """A run's method, and what `Method.generate_model_card` is to say of it: facts from its manifests and tables.
 
     Raises FileNotFoundError or ValueError, one line, for what the run has not made.
     """
     paths = RunPaths(run)
     store = open_store(paths.embeddings(backbone))
-    own = load_method(paths, backbone, method, seed, store.fingerprint)
+    own = load_method(
+        paths, backbone=backbone, method=method, bias_start=bias_start, seed=seed, data_hash=store.fingerprint
+    )
     trained = "separated" if method == "posthoc" else method
-    settings = json.loads((paths.checkpoint(backbone, trained, seed) / "training.json").read_text())["settings"]
+    folder = paths.checkpoint(backbone, trained, bias_start, seed)
+    settings = json.loads((folder / "training.json").read_text())["settings"]
     software = ", ".join(f"{name} {number}" for name, number in store.manifest["software"].items())
     facts = {
         "method": method, "seed": seed, "embeddings of": store.manifest["model"], "source": store.manifest["source"],
@@ -36,7 +40,9 @@ def known(run: str, backbone: str, method: str, seed: int) -> tuple[Method, dict
     results = []
     table = paths.results / "reconstruction.csv"
     if table.is_file():
-        rows = pd.read_csv(table).query("backbone == @backbone and method == @trained and seed == @seed")
+        rows = pd.read_csv(table).query(
+            "backbone == @backbone and method == @trained and seed == @seed and bias_start == @bias_start"
+        )
         results = [f"{row.metric} ({row.modality}): {row.value:.4g}" for row in rows.itertuples()]
     return own, {"facts": facts, "results": results}
 
@@ -47,6 +53,7 @@ def main() -> None:
     parser.add_argument("backbone")
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("seed", type=int)
+    parser.add_argument("--bias-start", choices=BIAS_STARTS, default="mean", help="where the decoder biases started")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--to", type=Path, help="a folder, new or empty")
     where.add_argument("--hub", help="USER/NAME of a repository; made where there is none")
@@ -55,7 +62,7 @@ def main() -> None:
     try:
         if arguments.to and arguments.to.exists() and (not arguments.to.is_dir() or any(arguments.to.iterdir())):
             raise ValueError(f"{arguments.to}: is there already; a new or an empty folder is needed")
-        own, about = known(arguments.run, arguments.backbone, arguments.method, arguments.seed)
+        own, about = known(arguments.run, arguments.backbone, arguments.method, arguments.seed, arguments.bias_start)
         about["place"] = str(place)
         try:
             if arguments.hub:

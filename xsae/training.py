@@ -75,6 +75,10 @@ class TrainingConfig:
     device: str = "cpu"
     precision: str = "float32"
 
+    def width(self, n_pairs: int, dim: int) -> int:
+        """Latents in all for `n_pairs` training pairs of size `dim`: `latents`, or `dictionary_size` where it is 0."""
+        return self.latents or dictionary_size(n_pairs, dim)
+
     def __post_init__(self) -> None:
         if self.device == "auto":
             object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
@@ -359,7 +363,7 @@ def train(
     if method in PENALTIES and len(modalities) < 2:
         raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
     dim = arrays[modalities[0]].shape[1]
-    total = config.latents or dictionary_size(len(rows[modalities[0]]), dim)
+    total = config.width(len(rows[modalities[0]]), dim)
     saes = build(method, modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)
     data = [[of[m] for m in modalities] for of in (arrays, rows)]
     if config.bias_start == "mean":
@@ -414,11 +418,16 @@ def train_or_load(
 
     `data_hash` names the data (a store's manifest has it). The folder appears under its name only when it is whole.
     """
-    if _settings(folder) == _describe(method, config, seed, data_hash):
+    if is_trained(folder, method, config, seed, data_hash):
         return load(folder, data_hash)
     saes, history = train(method, arrays, rows, config, seed, progress)
     save(folder, saes, history, method, config, seed, data_hash)
     return saes, history
+
+
+def is_trained(folder: Path, method: str, config: TrainingConfig, seed: int, data_hash: str) -> bool:
+    """Whether `folder` holds what was trained with these settings on these data."""
+    return _settings(folder) == _describe(method, config, seed, data_hash)
 
 
 def save(
@@ -449,7 +458,7 @@ def save(
 
 def _describe(method: str, config: TrainingConfig, seed: int, data_hash: str) -> dict:
     """All that decides the bytes of a training."""
-    about = {"method": method, "seed": seed, "data": data_hash, "threads": torch.get_num_threads()}
+    about = {"method": method, "seed": seed, "data": data_hash}
     if processes.count() > 1:
         about["processes"] = processes.count()
     return about | asdict(config)

@@ -1,0 +1,44 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from xsae import pool
+
+
+def twice(x, wait=0.0):
+    time.sleep(wait)
+    return 2 * x, torch.get_num_threads(), os.getpid()
+
+
+def test_results_come_in_the_order_of_the_jobs_from_processes_of_one_thread():
+    found = pool.run(twice, [(1, 0.5), (2,) + (0.0,), (3, 0.0)], "jobs")
+    assert [value for value, _, _ in found] == [2, 4, 6]
+    assert {threads for _, threads, _ in found} == {1} and os.getpid() not in {own for _, _, own in found}
+    [(value, _, own)] = pool.run(twice, [(4,)], "jobs", side_by_side=False)
+    assert value == 8 and own == os.getpid()
+
+
+def test_the_first_error_is_raised_as_it_was():
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        pool.run(int, [("1",), ("two",), ("3",)], "jobs")
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    code = "from xsae import pool; import time; pool.run(time.sleep, [(60,), (60,)], 'jobs')"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline, workers = time.time() + 60, []
+    while len(workers) < 2 and time.time() < deadline:  # a worker and the standard library's tracker, at least
+        time.sleep(0.2)
+        workers = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(5)  # into the jobs
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, left = psutil.wait_procs(workers, timeout=10)
+    assert not left

@@ -1,0 +1,110 @@
+"""A run as its notebooks work with it: the stores, what is trained and aligned on them, and where results go."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.sparse import csr_array
+
+from xsae import plots, pool, results
+from xsae.embeddings import EmbeddingStore, open_store
+from xsae.methods import Method, load_method, posthoc
+from xsae.paths import RunPaths
+from xsae.training import TrainingConfig, is_trained, load, train_or_load
+
+
+class Run:
+    """The run `name` on some of its backbones; the figures' style is set."""
+
+    def __init__(self, name: str, backbones: Sequence[str]) -> None:
+        self.name, self.paths = name, RunPaths(name)
+        self.stores: dict[str, EmbeddingStore] = {b: open_store(self.paths.embeddings(b)) for b in backbones}
+        plots.use_style()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of the stores, the reference first."""
+        return tuple(next(iter(self.stores.values())).modalities)
+
+    def sizes(self, config: TrainingConfig) -> pd.DataFrame:
+        """What there is to learn from, and with how many latents: a line per backbone."""
+        return pd.DataFrame(
+            {
+                name: {
+                    "training pairs": len(store.split("train")),
+                    "held-out pairs": len(store.split("test")),
+                    "dimension d": store.dim,
+                    "latents in all": config.width(len(store.split("train")), store.dim),
+                    "active k": config.k,
+                }
+                for name, store in self.stores.items()
+            }
+        ).T
+
+    def train(self, methods: Sequence[str], seeds: Sequence[int], starts: dict[str, TrainingConfig]) -> pd.DataFrame:
+        """Train what is not trained yet, side by side; `starts`: bias start -> config. Returns all training curves."""
+        wanted = {
+            (name, method, start, seed): (store.path, self.paths.checkpoint(name, method, start, seed), method, config)
+            for (name, store), method, (start, config), seed in product(
+                self.stores.items(), methods, starts.items(), seeds
+            )
+        }
+        todo = [
+            (*job, seed)
+            for (name, _, _, seed), job in wanted.items()
+            if not is_trained(*job[1:], seed, self.stores[name].fingerprint)
+        ]
+        pool.run(train_on_store, todo, "train", side_by_side=next(iter(starts.values())).device == "cpu")
+        curves = [
+            load(job[1], self.stores[name].fingerprint)[1].assign(
+                backbone=name, method=method, bias_start=start, seed=seed
+            )
+            for (name, method, start, seed), job in wanted.items()
+        ]
+        return pd.concat(curves, ignore_index=True)
+
+    def align(self, seeds: Sequence[int], starts: Sequence[str]) -> Iterator[tuple[dict[str, Any], Method, dict]]:
+        """Align what `separated` trained and keep it: settings, the aligned method, codes of the training pairs."""
+        for (name, store), start, seed in product(self.stores.items(), starts, seeds):
+            saes, _ = load(self.paths.checkpoint(name, "separated", start, seed), store.fingerprint)
+            codes = training_codes(Method(saes), store)
+            aligned = posthoc(saes, codes)
+            for other, alignment in aligned.alignments.items():
+                alignment.save(self.paths.alignment(name, start, seed, other))
+            yield {"backbone": name, "bias_start": start, "seed": seed}, aligned, codes
+
+    def methods(
+        self, methods: Sequence[str], seeds: Sequence[int], starts: Sequence[str], backbones: Sequence[str] = ()
+    ) -> Iterator[tuple[dict[str, Any], Method]]:
+        """What is trained and aligned: the settings `backbone`, `bias_start`, `method`, `seed`, and the method."""
+        for name, start, method, seed in product(backbones or self.stores, starts, methods, seeds):
+            settings = {"backbone": name, "bias_start": start, "method": method, "seed": seed}
+            yield settings, load_method(self.paths, **settings, data_hash=self.stores[name].fingerprint)
+
+    def write(self, name: str, frame: pd.DataFrame | list[pd.DataFrame]) -> pd.DataFrame:
+        """Write results/<run>/<name>.csv; parts are put together first. Returns what was written."""
+        frame = frame if isinstance(frame, pd.DataFrame) else pd.concat(frame, ignore_index=True)
+        results.write_table(self.name, name, frame)
+        return frame
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Write figures/<run>/<name>.pdf and .png."""
+        results.save_figure(self.name, name, figure)
+
+
+def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> None:
+    """`train_or_load` on the training pairs of a store; what `Run.train` has every process do."""
+    opened = open_store(store)
+    train = opened.split("train")
+    arrays = {m: opened[m] for m in opened.modalities}
+    rows = {m: train[m].to_numpy() for m in opened.modalities}
+    train_or_load(folder, method, arrays, rows, config, seed, opened.fingerprint)
+
+
+def training_codes(method: Method, store: EmbeddingStore) -> dict[str, csr_array]:
+    """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
+    pairs = store.split("train")
+    return {m: method.transform(m, store[m])[pairs[m].to_numpy()] for m in store.modalities}
