@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from xsae.evaluation.zeroshot import accuracy, chance, drop_frequent
+from xsae.evaluation.variants import FREQUENT, firing_rates
+from xsae.evaluation.zeroshot import accuracy, chance
 
 
 @pytest.fixture(params=[np.asarray, sparse.csr_array], ids=["dense", "sparse"])
@@ -49,18 +50,11 @@ def test_all_dead_codes_are_right_only_where_no_class_is_wrong(rows):
     assert figures == pytest.approx({"top-1": 1 / 3, "top-2": 2 / 3, "top-3": 1.0, "tie_rate": 2 / 3})
 
 
-def test_frequent_latents_are_dropped_and_half_is_not_frequent():
-    codes = sparse.csr_array(np.array([[1, 1, 0, 0], [2, 3, 0, 1], [1, 0, 0, 0], [1, 1, 0, 5]], float))
-    np.testing.assert_array_equal(drop_frequent(codes), [False, False, True, True])  # 4, 3, 0 and 2 of 4 rows
-    codes.data[:] = 0  # stored zeros do not fire
-    assert drop_frequent(codes).all()
-
-
 def test_dropping_a_latent_that_fires_everywhere_lets_the_others_speak():
     # Latent 0 is 9 in every image and in class 0 alone: raw, class 0 wins everywhere.
     images = sparse.csr_array(np.array([[9, 1, 0], [9, 0, 1]], float))
     classes = sparse.csr_array(np.array([[9, 1, 0], [0, 0, 1]], float))
-    kept = drop_frequent(images)
+    kept = firing_rates(images) <= FREQUENT
     assert accuracy(images, classes, [0, 1], ks=(1,))["top-1"] == 0.5
     assert accuracy(images[:, kept], classes[:, kept], [0, 1], ks=(1,))["top-1"] == 1.0
     # All dropped: nothing is left to tell classes apart, and every one is a tie.
@@ -105,5 +99,3 @@ def test_errors_say_what_does_not_fit(rows):
         accuracy(two, two, [0, 1], ks=(0, 1))
     with pytest.raises(ValueError, match=r"accuracy: classes holds NaN or infinity \(first in row 1\)"):
         accuracy(two, rows([[1, 0], [np.nan, 1]]), [0, 1])
-    with pytest.raises(ValueError, match="codes_reference has 0 rows"):
-        drop_frequent(sparse.csr_array((0, 3)))

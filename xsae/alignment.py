@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
@@ -217,6 +218,17 @@ class Alignment:
                 f"expected ({len(self.permutation_)}, d)"
             )
         return dictionary[self.permutation_]
+
+    def matches(self) -> pd.DataFrame:
+        """One row per match, in the order of the reference's latents: `latent`, its `partner`, their `correlation`.
+
+        Raises:
+            RuntimeError: not fitted.
+        """
+        self._check_fitted()
+        latents = np.flatnonzero(self.matched_)
+        about = {"latent": latents, "partner": self.permutation_[latents], "correlation": self.correlation_[latents]}
+        return pd.DataFrame(about)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file: the three attributes and, as JSON in its header, the format and their sha256.

@@ -9,17 +9,22 @@ from xsae.paths import ROOT
 
 MADE_BY = {
     "embeddings": "00_embeddings", "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
-    "reconstruction": "02_sae_training", "training_curves": "02_sae_training", "alignment": "03_alignment",
-    "matches": "03_alignment", "retrieval": "04_retrieval", "zeroshot": "04_retrieval", "claims": "08_paper",
-    "steering": "05_steering", "steering_concepts": "05_steering", "monosemanticity": "06_monosemanticity",
-    "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "cos_sweep": "01b_theory",
-    "retrieval_intervals": "04_retrieval", "steering_intervals": "05_steering",
-    "modality_scores": "01_heterogeneity", "lambda_sweep": "01b_theory", "label_agreement": "03_alignment",
+    "gap_densities": "01_heterogeneity", "gap_controls": "01_heterogeneity", "modality_scores": "01_heterogeneity",
+    "concept_directions": "01_heterogeneity", "cos_sweep": "01b_theory", "lambda_sweep": "01b_theory",
+    "reconstruction": "02_sae_training", "training_curves": "02_sae_training", "firing_rates": "02_sae_training",
+    "alignment": "03_alignment", "matches": "03_alignment", "label_agreement": "03_alignment",
+    "retrieval": "04_retrieval", "retrieval_intervals": "04_retrieval", "zeroshot": "04_retrieval",
+    "zeroshot_intervals": "04_retrieval", "steering": "05_steering", "steering_concepts": "05_steering",
+    "steering_curves": "05_steering", "steering_intervals": "05_steering", "monosemanticity": "06_monosemanticity",
+    "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "claims": "08_paper",
 }  # fmt: skip
-OF_LABELS = ("steering", "steering_concepts", "steering_intervals", "label_agreement")  # need concept labels
+# Tables that need concept labels
+OF_LABELS = (
+    "concept_directions", "label_agreement", "steering", "steering_concepts", "steering_curves", "steering_intervals",
+)  # fmt: skip
 OF_JUDGES = ("monosemanticity", "latent_scores")  # need a second encoder
 OF_THE_WORLD = (*OF_LABELS, *OF_JUDGES)  # and so are not made of your own embeddings
-OF_CLASSES = ("zeroshot",)  # made of your own embeddings where they come with classes
+OF_CLASSES = ("zeroshot", "zeroshot_intervals")  # made of your own embeddings where they come with classes
 # What needs no embeddings
 SYNTHETIC = ("cos_sweep", "lambda_sweep")
 

@@ -17,6 +17,12 @@ METHOD_COLOURS = {
     "shared": "#D55E00", "shared_bias": "#009E73", "separated": "#56B4E9", "posthoc": "#0072B2",
     "iso_energy": "#E69F00", "group_sparse": "#CC79A7", "dense": "#000000", "chance": "#8C8C8C",
 }  # fmt: skip
+METHOD_NAMES = {
+    "shared": "shared", "shared_bias": "shared + bias", "iso_energy": "Iso-Energy", "group_sparse": "group-sparse",
+    "separated": "separated", "posthoc": "post-hoc",
+}  # fmt: skip
+_START = {"mean": "the mean", "zero": "zero (published)"}
+_FILL = ("full", "none")
 METHOD_MARKERS = {
     "shared": "o", "shared_bias": "^", "iso_energy": "v", "group_sparse": "P", "separated": "s", "posthoc": "D",
 }  # fmt: skip
@@ -41,7 +47,8 @@ def _pairs(frame: pd.DataFrame, modalities: Sequence[str]) -> Iterator[tuple[str
 def _look(method: str) -> dict:
     """A method's colour, marker and label; `shared` is larger and open, for its penalised variants often lie on it."""
     mark = {"markersize": 8, "fillstyle": "none"} if method == "shared" else {"markersize": 5}
-    return {"color": METHOD_COLOURS[method], "marker": METHOD_MARKERS[method], "label": method, **mark}
+    about = {"color": METHOD_COLOURS[method], "marker": METHOD_MARKERS[method], "label": METHOD_NAMES[method]}
+    return about | mark
 
 
 def use_style() -> None:
@@ -67,6 +74,14 @@ def _panels(
 def _from_zero(axis: Axes) -> None:
     """Start the y axis at 0 and leave room above the highest mark."""
     axis.set_ylim(0, 1.08 * axis.dataLim.ymax)
+
+
+def _outer_labels(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:
+    """Label the axes at the left and at the foot of a grid of panels."""
+    for axis in axes[::columns]:
+        axis.set_ylabel(y)
+    for axis in axes[-columns:]:
+        axis.set_xlabel(x)
 
 
 def _legend_below(figure: Figure, axis: Axes, columns: int) -> None:
@@ -110,69 +125,108 @@ def calibration(frame: pd.DataFrame, references: pd.DataFrame) -> Figure:
 
 
 def direction_gap(frame: pd.DataFrame, references: pd.DataFrame, modalities: Sequence[str]) -> Figure:
-    """Mean direction gap of matches per bin of their correlation: cross-modal beside the same-modality control."""
-    groups = list(_pairs(frame[frame["metric"] == "gap_mean"], modalities))
-    figure, axes = _panels([title for title, _, _ in groups], width=3.6, height=3.3, sharey=True)
+    """Mean direction gap of matches per bin of their correlation, cross-modal beside the same-modality controls; below
+    each bin how many matches there are, of all seeds."""
+    groups = list(_pairs(frame, modalities))
+    figure, axes = _panels([title for title, _, _ in groups], width=3.9, height=3.7, sharey=True)
     bins, reference = list(frame["bin"].unique()), modalities[0]
-    for axis, (_, other, own) in zip(axes, groups, strict=True):
+    for panel, (axis, (_, other, own)) in enumerate(zip(axes, groups, strict=True)):
         name = other if len(modalities) == 2 else "the other"
-        for comparison, colour, marker, label in (
-            ("cross_modal", "#0072B2", "o", f"{reference} vs {name}"),
-            (f"same_modality_{reference}", "#009E73", "s", f"{reference} vs {reference} (two seeds)"),
-            (f"same_modality_{other}", "#CC79A7", "^", f"{name} vs {name} (two seeds)"),
-        ):
-            seeds = own[own["comparison"] == comparison].groupby("bin")["value"].agg(["mean", "std"]).reindex(bins)
-            axis.errorbar(
-                range(len(bins)), seeds["mean"], seeds["std"], color=colour, marker=marker, capsize=3, label=label
+        for row, (comparison, colour, marker, label) in enumerate(
+            (
+                ("cross_modal", "#0072B2", "o", f"{reference} vs {name}"),
+                (f"same_modality_{reference}", "#009E73", "s", f"{reference} vs {reference} (two seeds)"),
+                (f"same_modality_{other}", "#CC79A7", "^", f"{name} vs {name} (two seeds)"),
             )
+        ):
+            of = own[own["comparison"] == comparison].groupby(["metric", "bin"])["value"]
+            gaps = of.agg(["mean", "std"]).reindex([("gap_mean", bin) for bin in bins])
+            at = np.arange(len(bins)) + 0.09 * (row - 1)
+            axis.errorbar(at, gaps["mean"], gaps["std"], color=colour, marker=marker, ms=5, capsize=2, label=label)
+            for x, n in enumerate(of.sum().reindex([("n", bin) for bin in bins], fill_value=0)):
+                _below(axis, x, row, f"{n:.0f}", colour, ha="center")
+            if panel == 0:
+                _below(axis, -0.62, row, label.removesuffix(" (two seeds)"), colour, ha="right")
         if (reference, other) == ("image", "text"):
             known = references.assign(bin=references["setting"].str.removeprefix("cross-modal "))
             known, label = known.set_index("bin")["value"].reindex(bins), "reference [N], CLIP on COCO"
             axis.plot(range(len(bins)), known, "D", color="black", fillstyle="none", ls=":", label=label)
-        axis.set_xticks(range(len(bins)), bins, fontsize=7)
-        axis.set_xlabel("co-activation correlation of the match")
+        axis.set_xticks(range(len(bins)), bins, fontsize=8)
+        axis.set_xlim(-0.5, len(bins) - 0.5)
+        axis.set_xlabel("co-activation correlation of the match", labelpad=36)
         axis.set_ylim(bottom=0)
+    _below(axes[0], -0.62, -1, "matches:", "black", ha="right")
     axes[0].set_ylabel("direction gap (1 − cosine)")
     _legend_below(figure, max(axes, key=lambda axis: len(axis.lines)), 2)
     return figure
 
 
+def _below(axis: Axes, x: float, row: int, text: str, colour: str, ha: str) -> None:
+    """Write under the ticks at x, in line `row`; line -1 is that of the ticks themselves."""
+    place = {"xy": (x, 0), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axis.annotate(text, **place, xytext=(0, -20 - 10 * row), ha=ha, va="top", fontsize=7.5, color=colour)
+
+
 def training_curves(frame: pd.DataFrame) -> Figure:
-    """Training loss by epoch, mean over seeds with a band of one standard deviation."""
-    backbones = list(frame["backbone"].unique())
-    figure, axes = _panels(backbones, sharey=True)
+    """Training loss by step, a column of panels per start of the decoder bias: mean and deviation over seeds."""
+    groups = [(backbone, start) for backbone in frame["backbone"].unique() for start in frame["bias_start"].unique()]
+    titles = [f"{backbone}: bias starts at {_START[start]}" for backbone, start in groups]
+    figure, axes = _panels(titles, height=2.6, rows=frame["backbone"].nunique(), sharey="row")
     styles = dict(zip(frame["modality"].unique(), cycle(["-", "--", ":", "-."]), strict=False))
-    for axis, backbone in zip(axes, backbones, strict=True):
-        for (method, modality), own in frame[frame["backbone"] == backbone].groupby(["method", "modality"], sort=False):
-            by_epoch = own.groupby("epoch")["loss"].agg(["mean", "std"]).fillna(0)
-            low, high = by_epoch["mean"] - by_epoch["std"], by_epoch["mean"] + by_epoch["std"]
-            axis.fill_between(by_epoch.index, low, high, color=METHOD_COLOURS[method], alpha=0.2, lw=0)
-            axis.plot(by_epoch["mean"], styles[modality], color=METHOD_COLOURS[method], label=f"{method}, {modality}")
-        axis.set_xlabel("epoch")
+    for axis, (backbone, start) in zip(axes, groups, strict=True):
+        of = frame[(frame["backbone"] == backbone) & (frame["bias_start"] == start)]
+        for (method, modality), own in of.groupby(["method", "modality"], sort=False):
+            by_step = own.groupby("step")["loss"].agg(["mean", "std"]).fillna(0)
+            low, high = by_step["mean"] - by_step["std"], by_step["mean"] + by_step["std"]
+            axis.fill_between(by_step.index, low, high, color=METHOD_COLOURS[method], alpha=0.2, lw=0)
+            label = f"{METHOD_NAMES[method]}, {modality}"
+            axis.plot(by_step["mean"], styles[modality], color=METHOD_COLOURS[method], label=label)
         axis.set_yscale("log")
-    axes[0].set_ylabel("normalised loss (training)")
+    _outer_labels(axes, len(groups) // frame["backbone"].nunique(), "step", "loss (training)")
     _legend_below(figure, axes[0], 4)
     return figure
 
 
 def reconstruction(frame: pd.DataFrame) -> Figure:
-    """Held-out reconstruction loss of each method and modality: one dot per seed, a bar for their mean."""
-    backbones = list(frame["backbone"].unique())
-    figure, axes = _panels(backbones, sharey=True)
+    """Held-out loss of each method and modality: a dot per seed, bars for means; pale: the second start of the bias."""
     losses = frame[frame["metric"] == "loss"]
-    for axis, backbone in zip(axes, backbones, strict=True):
-        own = losses[losses["backbone"] == backbone]
-        sns.barplot(
-            own, x="modality", y="value", hue="method", palette=METHOD_COLOURS, errorbar=None, ax=axis, alpha=0.6
-        )
-        sns.stripplot(
-            own, x="modality", y="value", hue="method", palette=METHOD_COLOURS, dodge=True, jitter=False, ax=axis,
-            legend=False, size=4, edgecolor="black", linewidth=0.5,
-        )  # fmt: skip
-        axis.set_xlabel("")
-        axis.get_legend().remove()
-    axes[0].set_ylabel("normalised loss (held out)")
-    _legend_below(figure, axes[0], 3)
+    groups = list(losses.groupby(["backbone", "modality"], sort=False))
+    titles = [f"{backbone}: {modality}" for (backbone, modality), _ in groups]
+    figure, axes = _panels(titles, height=2.5, rows=losses["backbone"].nunique())
+    starts, methods = list(losses["bias_start"].unique()), [m for m in METHOD_NAMES if m in set(losses["method"])]
+    for axis, (_, own) in zip(axes, groups, strict=True):
+        for place, method in enumerate(methods):
+            for shift, start in enumerate(starts):
+                values = own[(own["method"] == method) & (own["bias_start"] == start)]["value"]
+                at, alpha = place + 0.4 * shift - 0.2 * (len(starts) - 1), 0.3 if shift else 0.9
+                axis.bar(at, values.mean(), 0.36, color=METHOD_COLOURS[method], alpha=alpha)
+                axis.plot([at] * len(values), values, ".", color="black", markersize=4)
+        axis.set_xticks(range(len(methods)), [METHOD_NAMES[m] for m in methods], rotation=20, ha="right", fontsize=8)
+    for shift, start in enumerate(starts):
+        label = f"bias starts at {_START[start]}"
+        axes[0].bar([0], [0], color="black", alpha=0.3 if shift else 0.9, label=label)
+    _outer_labels(axes, len(groups) // losses["backbone"].nunique(), "", "loss (held out)")
+    _legend_below(figure, axes[0], 2)
+    return figure
+
+
+def firing_rates(frame: pd.DataFrame) -> Figure:
+    """How often latents fire, from the most to the least active: mean over seeds; dashed: the second start."""
+    groups = list(frame.groupby(["backbone", "modality"], sort=False))
+    titles = [f"{backbone}: {modality}" for (backbone, modality), _ in groups]
+    figure, axes = _panels(titles, height=2.4, rows=frame["backbone"].nunique(), sharex=True, sharey=True)
+    for axis, (_, own) in zip(axes, groups, strict=True):
+        for (method, start), of in own.groupby(["method", "bias_start"], sort=False):
+            rate = of.groupby("rank")["rate"].mean()
+            first = start == frame["bias_start"].iloc[0]
+            label = f"{METHOD_NAMES[method]}" if first else None
+            axis.plot(rate, "-" if first else "--", color=METHOD_COLOURS[method], label=label, lw=1.2)
+        axis.axhline(0.5, color=METHOD_COLOURS["chance"], lw=0.8)
+        axis.set_xscale("log")
+    for start, line in zip(frame["bias_start"].unique(), ("-", "--"), strict=False):
+        axes[0].plot([], [], line, color="black", label=f"bias starts at {_START[start]}")
+    _outer_labels(axes, len(groups) // frame["backbone"].nunique(), "latent, most active first", "share of embeddings")
+    _legend_below(figure, axes[0], 4)
     return figure
 
 
@@ -192,120 +246,176 @@ def match_correlations(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure
     return figure
 
 
-def retrieval(frame: pd.DataFrame) -> Figure:
-    """Recall at 1, 5, 10 by method, both ways: mean and standard deviation over seeds; ceiling and chance as lines."""
-    groups = list(frame.groupby(["backbone", "direction"], sort=False))
+def retrieval(frame: pd.DataFrame, starts: Sequence[str]) -> Figure:
+    """R@1 by method in each variant, a panel per backbone and direction; full: the first start, open: the second."""
+    first = frame[frame["metric"] == "R@1"]
+    groups = list(first.groupby(["backbone", "direction"], sort=False))
     titles = [f"{backbone}: {_arrow(direction)}" for (backbone, direction), _ in groups]
-    figure, axes = _panels(titles, height=2.4, rows=len(groups) // 2, sharey=True)  # directions come in twos
-    metrics = ["R@1", "R@5", "R@10"]
+    figure, axes = _panels(
+        titles, width=4.2, height=2.6, rows=len(groups) // 2, sharey="row"
+    )  # directions come in twos
     for axis, (_, own) in zip(axes, groups, strict=True):
-        for offset, method in enumerate(METHOD_MARKERS):
-            seeds = own[own["method"] == method].groupby("metric")["value"].agg(["mean", "std"]).reindex(metrics)
-            axis.errorbar(
-                np.arange(3) + 0.12 * (offset - 2), 100 * seeds["mean"], 100 * seeds["std"], capsize=3, ls="",
-                **_look(method),
-            )  # fmt: skip
-        for method, line, label in (("dense", "--", "dense embedding (ceiling)"), ("chance", ":", "chance")):
-            value = own[own["method"] == method].set_index("metric")["value"].reindex(metrics)
-            axis.plot(100 * value.to_numpy(), line, color=METHOD_COLOURS[method], label=label)
-        axis.set_xticks(range(3), metrics)
-        axis.set_yscale("log")
-    for axis in axes[::2]:
-        axis.set_ylabel("recall (%), log scale")
-    _legend_below(figure, axes[0], 3)
+        _by_method(axis, own, "variant", starts)
+    _outer_labels(axes, 2, "", "R@1 (%)")
+    _legend_below(figure, axes[0], 4)
     return figure
 
 
-def intervals(frame: pd.DataFrame, setting: str, label: str) -> Figure:
-    """How far posthoc is ahead of every other method: mean difference and 95 % bootstrap interval, by `setting`."""
+def zeroshot(frame: pd.DataFrame) -> Figure:
+    """Top-1 zero-shot accuracy by method in each variant; full: the first start of the bias, open: the second."""
+    groups = list(frame[frame["metric"] == "top-1"].groupby("backbone", sort=False))
+    figure, axes = _panels([backbone for backbone, _ in groups], width=4.2, height=2.8)
+    for axis, (_, own) in zip(axes, groups, strict=True):
+        _by_method(axis, own, "variant", list(own["bias_start"].dropna().unique()))
+    _outer_labels(axes, len(groups), "", "zero-shot top-1 (%)")
+    _legend_below(figure, axes[0], 4)
+    return figure
+
+
+def _by_method(axis: Axes, frame: pd.DataFrame, setting: str, starts: Sequence[str]) -> None:
+    """Percentages by `setting`, a mark per method: mean and deviation over seeds; ceiling and chance as lines."""
+    settings, methods = list(frame[setting].unique()), [m for m in METHOD_NAMES if m in set(frame["method"])]
+    for shift, start in enumerate(starts):
+        for place, method in enumerate(methods):
+            own = frame[(frame["method"] == method) & (frame["bias_start"] == start)]
+            seeds = 100 * own.groupby(setting)["value"].agg(["mean", "std"]).reindex(settings)
+            at = np.arange(len(settings)) + 0.13 * (place - (len(methods) - 1) / 2) + 0.05 * shift
+            look = _look(method) | {"label": None if shift else METHOD_NAMES[method], "fillstyle": _FILL[shift]}
+            axis.errorbar(at, seeds["mean"], seeds["std"], capsize=2, ls="", **look)
+    for method, line, label in (("dense", "--", "dense embedding (ceiling)"), ("chance", ":", "chance")):
+        for value in frame[frame["method"] == method]["value"]:
+            axis.axhline(100 * value, ls=line, color=METHOD_COLOURS[method], label=label)
+    for shift, start in enumerate(starts):
+        axis.plot([], [], "s", color="grey", fillstyle=_FILL[shift], label=f"bias starts at {_START[start]}")
+    axis.set_xticks(range(len(settings)), settings)
+    axis.set_ylim(bottom=0)
+
+
+def intervals(frame: pd.DataFrame, setting: str, metric: str) -> Figure:
+    """How far posthoc is ahead of every other method, with 95 % intervals: a panel per backbone and comparison."""
+    comparisons = [
+        (f"both from {_START[start]}", (frame["comparison"] == "same start") & (frame["bias_start"] == start))
+        for start in frame["bias_start"].unique()
+    ]
+    for name, title in (("best start", "each at its best start"), ("other's best", "the other at its own best")):
+        if (frame["comparison"] == name).any():
+            comparisons.append((title, frame["comparison"] == name))
     backbones, settings = list(frame["backbone"].unique()), list(frame[setting].unique())
-    others, n = list(frame["other"].unique()), len(settings)
-    figure, axes = _panels(backbones, sharey=True, height=1.6 + 0.5 * n)
-    for axis, backbone in zip(axes, backbones, strict=True):
-        own = frame[frame["backbone"] == backbone].pivot(index=["other", setting], columns="metric", values="value")
+    others = [method for method in METHOD_NAMES if method in set(frame["other"])]
+    titles = [f"{backbone}: {title}" for backbone in backbones for title, _ in comparisons]
+    figure, axes = _panels(titles, width=2.6, height=2.4, rows=len(backbones), sharex="row", sharey=True)
+    panels = [frame[(frame["backbone"] == backbone) & of] for backbone in backbones for _, of in comparisons]
+    for axis, own in zip(axes, panels, strict=True):
+        own = own.pivot(index=["other", setting], columns="metric", values="value")
         for place, (value, marker) in enumerate(zip(settings, cycle("os^vDP"), strict=False)):
-            fill = "full" if place else "none"
             for row, other in enumerate(others):
                 mean, low, high = own.loc[(other, value), ["difference", "low", "high"]]
                 axis.errorbar(
-                    mean, row + 0.6 * ((place + 0.5) / n - 0.5), xerr=[[mean - low], [high - mean]], capsize=3,
-                    marker=marker, color=METHOD_COLOURS[other], fillstyle=fill,
+                    mean, row + 0.6 * ((place + 0.5) / len(settings) - 0.5), xerr=[[mean - low], [high - mean]],
+                    capsize=2, marker=marker, markersize=4, color=METHOD_COLOURS[other], fillstyle=_FILL[not place],
                 )  # fmt: skip
-            axis.plot([], [], marker, color="grey", label=_arrow(value), fillstyle=fill)
+            axis.plot([], [], marker, color="grey", label=_arrow(value), fillstyle=_FILL[not place])
         axis.axvline(0, color=METHOD_COLOURS["chance"], lw=0.8)
-        axis.set_yticks(range(len(others)), [f"− {other}" for other in others])
-        axis.set_xlabel(label)
+        axis.set_yticks(range(len(others)), [METHOD_NAMES[other] for other in others])
+        axis.title.set_fontsize(8)
         axis.margins(y=0.15)
+    axes[0].invert_yaxis()
+    _outer_labels(axes, len(comparisons), f"{metric}: post-hoc minus the other", "")
+    _legend_below(figure, axes[0], 2)
+    return figure
+
+
+def steering(frame: pd.DataFrame, start: str) -> Figure:
+    """mAP by preservation over growing α, a line per method from one start of the bias; the ceiling is dashed."""
+    every = frame[(frame["kind"] == "all") & (frame["bias_start"].eq(start) | frame["method"].eq("direction"))]
+    groups = list(every.groupby(["backbone", "gallery"], sort=False))
+    figure, axes = _panels(
+        [f"{backbone}: ranking {gallery}" for (backbone, gallery), _ in groups], width=4.2, height=3.0,
+        rows=every["backbone"].nunique(), sharex=True, sharey="row",
+    )  # fmt: skip
+    for axis, (_, own) in zip(axes, groups, strict=True):
+        means = own.groupby(["method", "alpha", "metric"])["value"].mean().unstack("metric")
+        for method in [method for method in _steered() if method in means.index]:
+            curve = means.loc[method]
+            axis.plot(curve["preservation"], curve["mAP"], lw=1.2, **_steered()[method])
+        ceiling = means.loc["direction"]
+        for alpha, kept, score in ceiling[["preservation", "mAP"]].itertuples():
+            axis.annotate(
+                f"{'α = ' * (alpha == 0)}{alpha:g}", (kept, score), (0, 5), textcoords="offset points", ha="center",
+                va="bottom", fontsize=7,
+            )  # fmt: skip
+        axis.set_ylim(0, 1.15 * means["mAP"].max())
+    _outer_labels(axes, 2, "preservation (cosine to the original)", "mAP")
+    _legend_below(figure, axes[0], 4)
+    return figure
+
+
+def _steered() -> dict[str, dict]:
+    """The look of what steering compares: the methods, our own variant of posthoc, and the ceiling."""
+    looks = {method: _look(method) for method in METHOD_NAMES}
+    partner = {"ls": ":", "fillstyle": "none", "markersize": 6, "label": f"{METHOD_NAMES['posthoc']}, best partner"}
+    ceiling = {"color": METHOD_COLOURS["dense"], "ls": "--", "marker": ".", "label": "true direction (ceiling)"}
+    return looks | {"posthoc, best partner": looks["posthoc"] | partner, "direction": ceiling}
+
+
+def steering_intervals(frame: pd.DataFrame, start: str) -> Figure:
+    """How far posthoc's mAP is ahead of every other's from one start, with 95 % intervals, a panel per backbone."""
+    frame = frame[frame["bias_start"] == start]
+    others = [method for method in _steered() if method in set(frame["other"])]
+    groups = list(frame.groupby("backbone", sort=False))
+    figure, axes = _panels([backbone for backbone, _ in groups], width=4.2, height=1.0 + 0.6 * len(others), sharey=True)
+    kinds = [(measure, gallery) for measure in frame["measure"].unique() for gallery in frame["gallery"].unique()]
+    for axis, (_, own) in zip(axes, groups, strict=True):
+        axis.axvline(0, color=METHOD_COLOURS["chance"], lw=0.8)
+        values = own.pivot(index=["measure", "gallery", "other"], columns="metric", values="value")
+        for place, (measure, gallery) in enumerate(kinds):
+            marker = {"largest alpha": "o"}.get(measure, "s")
+            look = {"marker": marker, "markersize": 4.5, "fillstyle": _FILL[gallery == "images"]}
+            for row, other in enumerate(others):
+                if (measure, gallery, other) in values.index:
+                    mean, low, high = values.loc[(measure, gallery, other), ["difference", "low", "high"]]
+                    at, reach = row + 0.18 * (place - (len(kinds) - 1) / 2), [[mean - low], [high - mean]]
+                    axis.errorbar(mean, at, xerr=reach, capsize=2, color=_steered()[other]["color"], **look)
+            label = f"{gallery}, {measure.replace('alpha', 'α')}"
+            axis.plot([], [], color="grey", ls="", label=label, **look)
+        axis.set_yticks(range(len(others)), [_steered()[other]["label"] for other in others])
+        axis.set_xlabel(f"mAP: {METHOD_NAMES['posthoc']} minus …")
     axes[0].invert_yaxis()
     _legend_below(figure, axes[0], 2)
     return figure
 
 
-def zeroshot(frame: pd.DataFrame) -> Figure:
-    """Top-1 zero-shot accuracy by method, raw and without frequent latents; the dense embedding and chance as lines."""
-    backbones = list(frame["backbone"].unique())
-    figure, axes = _panels(backbones, width=3.6, sharey=True)
-    top = frame[frame["metric"] == "top-1"]
-    for axis, backbone in zip(axes, backbones, strict=True):
-        own = top[top["backbone"] == backbone]
-        for place, (method, marker) in enumerate(METHOD_MARKERS.items()):
-            for shift, variant, fill in ((-0.12, "raw", "full"), (0.12, "without frequent", "none")):
-                values = 100 * own[(own["method"] == method) & (own["variant"] == variant)]["value"]
-                axis.errorbar(
-                    place + shift, values.mean(), values.std() if len(values) > 1 else 0, marker=marker, capsize=3,
-                    color=METHOD_COLOURS[method], fillstyle=fill,
-                )  # fmt: skip
-        for method, line, label in (("dense", "--", "dense embedding (ceiling)"), ("chance", ":", "chance")):
-            [value] = own[own["method"] == method]["value"]
-            axis.axhline(100 * value, ls=line, color=METHOD_COLOURS[method], label=label)
-        axis.set_xticks(range(len(METHOD_MARKERS)), METHOD_MARKERS, rotation=25, ha="right", fontsize=8)
-        axis.set_ylim(bottom=0)
-    axes[0].set_ylabel("zero-shot top-1 (%)")
-    _legend_below(figure, axes[0], 2)
-    return figure
+def steered_scenes(shown: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], alpha: float) -> Figure:
+    """A row per concept: the image to steer, then a block of the scenes nearest to it before and after each method.
 
-
-def steering(frame: pd.DataFrame) -> Figure:
-    """Concept gain against preservation over α, one line per method: mean and standard deviation over seeds."""
-    groups = [(b, g) for b in frame["backbone"].unique() for g in frame["gallery"].unique()]
-    figure, axes = _panels(
-        [f"{b}: ranking {g}" for b, g in groups], height=2.6, rows=frame["backbone"].nunique(), sharex=True
-    )
-    every = frame[frame["kind"] == "all"]
-    for axis, (backbone, gallery) in zip(axes, groups, strict=True):
-        own = every[(every["backbone"] == backbone) & (every["gallery"] == gallery)]
-        for method in METHOD_MARKERS:
-            values = own[own["method"] == method].pivot(index="seed", columns=["metric", "alpha"], values="value")
-            gain = values["mAP"].sub(values["mAP"][0.0], axis=0)
-            kept = values["preservation"].mean()
-            spread = gain.std() if len(gain) > 1 else None
-            axis.errorbar(kept, gain.mean(), spread, capsize=2, **_look(method))
-        axis.axhline(0, color="black", lw=0.5)
-    for axis in axes[::2]:
-        axis.set_ylabel("gain in mAP")
-    for axis in axes[-2:]:
-        axis.set_xlabel("preservation (cosine to the original)")
-    _legend_below(figure, axes[0], 5)
-    return figure
-
-
-def steered_scenes(shown: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """concept -> block title -> images, uint8 (n, 64, 64, 3): a row per concept, its blocks side by side."""
-    widths = [len(images) for images in next(iter(shown.values())).values()]
-    figure = plt.figure(figsize=(0.55 * sum(widths) + 1.2, 1.0 * len(shown) + 0.5))
-    rows = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
-    for row, (concept, blocks) in zip(rows, shown.items(), strict=True):
-        grid = row.add_gridspec(1, len(blocks), width_ratios=widths)
-        for place, (title, images) in enumerate(blocks.items()):
-            axis = row.add_subplot(grid[place])
-            axis.imshow(np.concatenate([np.pad(i, ((0, 0), (0, 3), (0, 0)), constant_values=255) for i in images], 1))
-            axis.set_title(title, fontsize=7)
+    shown: concept -> block -> images, uint8 (n, 64, 64, 3), and which of them hold the concept, bool (n,), which are
+    framed. The first block is the image, the second is before steering, the others are methods, by name.
+    """
+    blocks = list(next(iter(shown.values())))
+    titles = [block if place < 2 else f"{METHOD_NAMES[block]}\nα = {alpha:g}" for place, block in enumerate(blocks)]
+    figure, axes = plt.subplots(
+        len(shown), len(blocks), figsize=(0.4 + 1.75 * len(blocks), 0.45 + 1.2 * len(shown)), squeeze=False,
+        gridspec_kw={"width_ratios": [2 if place == 0 else 3 for place in range(len(blocks))]},
+    )  # fmt: skip
+    for row, (concept, own) in zip(axes, shown.items(), strict=True):
+        for axis, (images, holds) in zip(row, own.values(), strict=True):
+            edges = [(4, 0 if held else 255) for held in holds]
+            framed = [_edge(_edge(image, *edge), 3, 255) for image, edge in zip(images, edges, strict=True)]
+            columns = max(len(framed) // 2, 1)
+            lines = [np.concatenate(framed[at : at + columns], 1) for at in range(0, len(framed), columns)]
+            axis.imshow(np.concatenate(lines))
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-            if place == 0:
-                axis.set_ylabel(concept.replace(":", "\n"), rotation=0, ha="right", va="center", fontsize=7)
+        row[0].set_ylabel(concept.replace(":", "\n"), rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=11)
     return figure
+
+
+def _edge(image: np.ndarray, width: int, value: int) -> np.ndarray:
+    """An image (h, w, 3) with an edge of one grey around it."""
+    return np.pad(image, ((width, width), (width, width), (0, 0)), constant_values=value)
 
 
 def monosemanticity(scores: pd.DataFrame, baselines: pd.DataFrame) -> Figure:
@@ -320,7 +430,7 @@ def monosemanticity(scores: pd.DataFrame, baselines: pd.DataFrame) -> Figure:
             seeds = [
                 np.interp(share, np.linspace(0, 1, len(seed)), seed["score"]) for _, seed in of_method.groupby("seed")
             ]
-            axis.plot(share, np.mean(seeds, axis=0), color=METHOD_COLOURS[method], label=method)
+            axis.plot(share, np.mean(seeds, axis=0), color=METHOD_COLOURS[method], label=METHOD_NAMES[method])
         axis.axhline(baseline, ls=":", color=METHOD_COLOURS["chance"], label="any two inputs")
     for axis in axes[::2]:
         axis.set_ylabel("monosemanticity")
@@ -355,7 +465,7 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
             axis.errorbar(seeds.index, seeds["mean"], seeds["std"], capsize=3, **_look(method))
         for method, line in (("shared", "-"), ("shared_bias", "-."), ("separated", "--"), ("posthoc", ":")):
             value = own[own["method"] == method]["value"].mean()
-            axis.axhline(value, ls=line, color=METHOD_COLOURS[method], label=method)
+            axis.axhline(value, ls=line, color=METHOD_COLOURS[method], label=METHOD_NAMES[method])
         axis.set_xscale("log", base=2)
         axis.set_xlabel("weight, × the paper's")
         if metric == "GRE":  # a weight too large loses directions altogether, by orders of magnitude
@@ -366,33 +476,52 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def gap_density(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
-    """Density of the direction gap per correlation bin (the paper's Fig. 2), the same-modality control below it."""
-    columns = list(_pairs(frame, modalities))
-    titles = [f"{title}: {modalities[0]} vs {other}" for title, other, _ in columns]
-    titles += [f"{title}: two seeds" for title, _, _ in columns]
-    figure, axes = _panels(titles, height=2.1, rows=2, sharex=True)
-    edges = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    colours = sns.color_palette("viridis", len(edges) - 1)
-    groups = [own[own["comparison"] == "cross_modal"] for _, _, own in columns]
-    groups += [own[own["comparison"] != "cross_modal"] for _, _, own in columns]
-    for axis, own in zip(axes, groups, strict=True):
-        for low, high, colour in zip(edges, edges[1:], colours, strict=False):
-            gap = own[(own["correlation"] >= low) & (own["correlation"] < high + 1e-9 * (high == 1))]["gap"]
-            if len(gap) >= 5 and gap.std() > 0:  # fewer have no density worth drawing
-                sns.kdeplot(gap, ax=axis, color=colour, clip=(0, 2), label=f"[{low}, {high}{']' if high == 1 else ')'}")
-            else:
-                axis.plot([], [], color=colour, label=f"[{low}, {high}{']' if high == 1 else ')'}")
-        axis.set_ylabel("")
-        axis.set_yticks([])
-        axis.set_xlabel("")
-        axis.set_xlim(0, 1.5)
-    for axis in axes[:: len(columns)]:
-        axis.set_ylabel("density")
-    for axis in axes[-len(columns) :]:
-        axis.set_xlabel("direction gap (1 − cosine)")
-    _legend_below(figure, axes[0], 5)
+def gap_density(
+    densities: pd.DataFrame, gaps: pd.DataFrame, modalities: Sequence[str], control: bool = False
+) -> Figure:
+    """Density of the direction gap per correlation bin (the paper's Fig. 2): over all pairs of alive latents, as the
+    released code draws it, mean over seeds; below it of the matches. `control`: of two seeds of one modality."""
+    columns = list(zip(_pairs(densities, modalities), _pairs(gaps, modalities), strict=True))
+    titles, drawn = [], []
+    for side in (0, 1) if control else (1,):
+        for what, of_matches in (("all pairs", False), ("matches", True)):
+            for (title, other, pairs), (_, _, matches) in columns:
+                name, own = (modalities[0], other)[side], matches if of_matches else pairs
+                titles.append(f"{title.partition(' (')[0]}: {name if control else modalities[0]} vs {name}, {what}")
+                comparison = f"same_modality_{name}" if control else "cross_modal"
+                drawn.append((_density_of_matches if of_matches else _density, own[own["comparison"] == comparison]))
+    figure, axes = _panels(titles, width=3.1, height=2.3, rows=len(titles) // len(columns), sharex=True)
+    bins = list(densities["bin"].unique())
+    for axis, (draw, own) in zip(axes, drawn, strict=True):
+        for bin, colour in zip(bins, sns.color_palette("viridis", len(bins)), strict=True):
+            n = draw(axis, own, bin, colour)
+            axis.plot([], [], color=colour, label=f"{bin}  n = {n:,}")
+        axis.set(xlim=(0, 2), xlabel="", ylabel="")
+        axis.set_ylim(bottom=0)
+        axis.title.set_fontsize(9)
+        axis.legend(fontsize=7, loc="upper right", handlelength=1.2, borderaxespad=0)
+    _outer_labels(axes, len(columns), "direction gap (1 − cosine)", "density")
     return figure
+
+
+def _density(axis: Axes, pairs: pd.DataFrame, bin: str, colour: tuple) -> int:
+    """Draw the density of a bin over all pairs, if it holds 30 pairs; returns how many it holds."""
+    own = pairs[pairs["bin"] == bin]
+    n = int(own["n"].sum())
+    if n >= 30:
+        means = own.groupby(["low", "high"])["density"].mean()
+        axis.plot([(low + high) / 2 for low, high in means.index], means, color=colour)
+    return n
+
+
+def _density_of_matches(axis: Axes, matches: pd.DataFrame, bin: str, colour: tuple) -> int:
+    """Draw the smoothed density of a bin's matches, if it holds five; returns how many it holds."""
+    low, high = (np.float32(edge) for edge in bin[1:-1].split(","))
+    correlation = matches["correlation"].astype(np.float32)
+    gap = matches["gap"][(correlation >= low) & ((correlation < high) | bin.endswith("]"))]
+    if len(gap) >= 5 and gap.std() > 0:
+        sns.kdeplot(gap, ax=axis, color=colour, clip=(0, 2))
+    return len(gap)
 
 
 def modality_score(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
@@ -407,28 +536,53 @@ def modality_score(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
     return figure
 
 
+def concept_directions(frame: pd.DataFrame) -> Figure:
+    """Cosine of the image and the text direction of each labelled concept, sorted, its ceiling as an open mark."""
+    backbones, kinds = list(frame["backbone"].unique()), sorted(frame["kind"].unique())
+    widest = frame.groupby("backbone").size().max()
+    figure, axes = _panels(backbones, width=max(6.5, 0.14 * widest), height=3.0, rows=len(backbones), sharey=True)
+    looks = dict(zip(kinds, zip(cycle(sns.color_palette("colorblind")), cycle("osD^vP"), strict=False), strict=False))
+    for axis, backbone in zip(axes, backbones, strict=True):
+        own = frame[frame["backbone"] == backbone].sort_values("cosine").reset_index(drop=True)
+        axis.vlines(own.index, own["cosine"], own["ceiling"], color=METHOD_COLOURS["chance"], lw=0.6)
+        for kind, (colour, marker) in looks.items():
+            of_kind = own[own["kind"] == kind]
+            axis.plot(of_kind["cosine"], marker, color=colour, markersize=5, label=kind)
+            axis.plot(of_kind["ceiling"], marker, color=colour, markersize=5, fillstyle="none")
+        axis.set_xticks(own.index, own["concept"].str.partition(":")[2], rotation=90, fontsize=7)
+        axis.set_xlim(-0.8, len(own) - 0.2)
+        axis.set_ylim(0, 1.03)
+        axis.set_ylabel("cosine, image and text")
+    axes[0].plot([], [], "o", color="grey", fillstyle="none", label="ceiling")
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    return figure
+
+
 def ablations(frame: pd.DataFrame) -> Figure:
-    """RE, on a log scale, and R@1 of each method in each setting, a row of panels per backbone."""
+    """RE, on a log scale, and R@1 of each method in each setting: mean and deviation over seeds, a row per backbone."""
     groups = [(backbone, metric) for backbone in frame["backbone"].unique() for metric in ("RE", "R@1")]
     figure, axes = _panels(
-        [backbone for backbone, _ in groups], width=3.8, height=2.6, rows=len(groups) // 2, sharey=True
+        [backbone for backbone, _ in groups], width=3.8, height=2.8, rows=len(groups) // 2, sharey=True
     )
     variants = list(frame["variant"].unique())
+    methods = [method for method in METHOD_NAMES if method in set(frame["method"])]
     for axis, (backbone, metric) in zip(axes, groups, strict=True):
         own = frame[(frame["backbone"] == backbone) & (frame["metric"] == metric)]
-        for place, method in enumerate(METHOD_MARKERS):
-            values = own[own["method"] == method].set_index("variant")["value"].reindex(variants)
-            axis.plot(values, np.arange(len(variants)) + 0.13 * (place - 2), ls="", **_look(method))
+        for place, method in enumerate(methods):
+            seeds = own[own["method"] == method].groupby("variant")["value"].agg(["mean", "std"]).reindex(variants)
+            at = np.arange(len(variants)) + 0.15 * (place - (len(methods) - 1) / 2)
+            axis.errorbar(seeds["mean"], at, xerr=seeds["std"], ls="", capsize=2, **_look(method))
         axis.set_yticks(range(len(variants)), variants, fontsize=8)
         if metric == "RE":
-            axis.set_xscale("log")  # raw training and a penalty together pass 10
+            axis.set_xscale("log")  # raw training passes the others by far
             steps = (1, 1.5, 2, 3, 5, 7) if own["value"].max() < 10 * own["value"].min() else (1, 3)
             axis.xaxis.set_major_locator(LogLocator(subs=steps))
             axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_locator(NullLocator())
         else:
             axis.set_xlim(left=0)
-        axis.set_xlabel("reconstruction loss (RE)" if metric == "RE" else "R@1, mean of all directions")
+        axis.set_xlabel("loss (held out)" if metric == "RE" else "R@1, mean of all directions")
         axis.grid(axis="y", alpha=0.3)
     axes[0].invert_yaxis()
     _legend_below(figure, axes[0], 5)

@@ -6,6 +6,7 @@ means the same bytes whatever the number of processors.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,7 +43,8 @@ def _workers(n: int) -> ProcessPoolExecutor:
 
 
 def _alone() -> None:
-    """One thread for a worker, which ends with the process that started it, even if that is killed."""
+    """One thread for a worker, which ends with the process that started it, even if that is killed, and not before."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a kernel that stops is interrupted with all that it started
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

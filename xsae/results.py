@@ -91,6 +91,17 @@ def summary(frame: pd.DataFrame, rows: Sequence[str], column: str = "metric") ->
     return table.loc[keys, order].fillna("")
 
 
+def with_references(frame: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
+    """`summary` of a tidy table, and beside each metric its reference with the tag, where there is one."""
+    shown, known = summary(frame, rows), frame.dropna(subset="reference")
+    if known.empty:
+        return shown
+    text = known["reference"].map("{:g}".format) + " [" + known["reference_tag"].astype(str) + "]"
+    known = known.assign(text=text).drop_duplicates([*rows, "metric"])
+    known = known.pivot(index=list(rows), columns="metric", values="text").add_suffix(" (reference)")
+    return shown.join(known).fillna("")
+
+
 def save_figure(run: str, name: str, figure: Figure) -> Path:
     """Write figures/<run>/<name>.pdf and .png (200 dpi), each whole or not at all; returns the PNG's path."""
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):

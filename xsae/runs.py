@@ -1,19 +1,18 @@
 """A run as its notebooks work with it: the stores, what is trained and aligned on them, and where results go."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.sparse import csr_array
 
 from xsae import plots, pool, results
 from xsae.embeddings import EmbeddingStore, open_store
+from xsae.jobs import train_on_store, training_codes
 from xsae.methods import Method, load_method, posthoc
 from xsae.paths import RunPaths
-from xsae.training import TrainingConfig, is_trained, load, train_or_load
+from xsae.training import TrainingConfig, is_trained, load
 
 
 class Run:
@@ -57,7 +56,8 @@ class Run:
             for (name, _, _, seed), job in wanted.items()
             if not is_trained(*job[1:], seed, self.stores[name].fingerprint)
         ]
-        pool.run(train_on_store, todo, "train", side_by_side=next(iter(starts.values())).device == "cpu")
+        if todo:
+            pool.run(train_on_store, todo, "train", side_by_side=next(iter(starts.values())).device == "cpu")
         curves = [
             load(job[1], self.stores[name].fingerprint)[1].assign(
                 backbone=name, method=method, bias_start=start, seed=seed
@@ -84,6 +84,15 @@ class Run:
             settings = {"backbone": name, "bias_start": start, "method": method, "seed": seed}
             yield settings, load_method(self.paths, **settings, data_hash=self.stores[name].fingerprint)
 
+    def each(
+        self, work: Callable, methods: Sequence[str], seeds: Sequence[int], starts: Sequence[str], *more: Any
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Have a function of `jobs` done for each trained method, side by side: settings, and what it returns."""
+        settings = list(product(self.stores, starts, methods, seeds))
+        found = pool.run(work, [(self.name, *own, *more) for own in settings], work.__name__)
+        for own, result in zip(settings, found, strict=True):
+            yield dict(zip(("backbone", "bias_start", "method", "seed"), own, strict=True)), result
+
     def write(self, name: str, frame: pd.DataFrame | list[pd.DataFrame]) -> pd.DataFrame:
         """Write results/<run>/<name>.csv; parts are put together first. Returns what was written."""
         frame = frame if isinstance(frame, pd.DataFrame) else pd.concat(frame, ignore_index=True)
@@ -93,18 +102,3 @@ class Run:
     def figure(self, name: str, figure: Figure) -> None:
         """Write figures/<run>/<name>.pdf and .png."""
         results.save_figure(self.name, name, figure)
-
-
-def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> None:
-    """`train_or_load` on the training pairs of a store; what `Run.train` has every process do."""
-    opened = open_store(store)
-    train = opened.split("train")
-    arrays = {m: opened[m] for m in opened.modalities}
-    rows = {m: train[m].to_numpy() for m in opened.modalities}
-    train_or_load(folder, method, arrays, rows, config, seed, opened.fingerprint)
-
-
-def training_codes(method: Method, store: EmbeddingStore) -> dict[str, csr_array]:
-    """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
-    pairs = store.split("train")
-    return {m: method.transform(m, store[m])[pairs[m].to_numpy()] for m in store.modalities}

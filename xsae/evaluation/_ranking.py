@@ -54,12 +54,13 @@ def hit_probability(own: np.ndarray, n_gallery: int, k: int) -> float:
 
 
 def unit_rows(rows: Rows, what: str) -> Rows:
-    """Rows over their L2 norm as float64, zero rows left at zero."""
+    """Rows over their L2 norm, zero rows left at zero; float64, or float32 where dense rows are that."""
     if sparse.issparse(rows):
         rows = sparse.csr_array(rows, dtype=np.float64, copy=True)
         norm = np.sqrt(np.asarray(rows.power(2).sum(axis=1)))
     else:
-        rows = np.asarray(rows, dtype=np.float64)
+        rows = np.asarray(rows)
+        rows = rows if rows.dtype == np.float32 else rows.astype(np.float64)
         norm = np.linalg.norm(rows, axis=1)
     if not np.isfinite(norm).all():
         first = np.flatnonzero(~np.isfinite(norm))[0]

@@ -1,62 +1,135 @@
-"""Verdicts on the paper's claims (holds, does not hold, not testable), and intervals for differences."""
+"""Verdicts on the paper's claims, their intervals, and who is compared with whom.
 
-from collections.abc import Sequence
+A claim says that some difference is positive. It *holds* when the 95 % interval of the difference over seeds and draws
+lies above zero; *the opposite holds* when it lies below; else it *does not hold*. With fewer than two seeds nothing is
+testable. Tests were fixed before results were seen.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, t
 
 AT_CHANCE_P = 0.01  # below it, a recall is above what a random ranking gives
 
 
-def verdict(claim: str, differences: Sequence[float], test: str, **settings: str) -> dict:
-    """A claim that some difference is positive holds when it is positive in every seed.
+def verdict(claim: str, found: Mapping[str, float], seeds: int | None, test: str, **settings: str) -> dict:
+    """The verdict on `claim`.
 
-    differences: one per seed, paired, positive in favour of the claim. The margin is the smallest of them, so that a
-    claim which holds on average and fails in one seed is reported as not holding.
+    found: `difference`, `low` and `high`, as `interval` gives them, positive in its favour; seeds: how many it is over,
+    None where no seed is involved.
     """
-    n = len(differences)
-    mean, margin = (sum(differences) / n, min(differences)) if n else (None, None)
-    outcome = "not testable" if n < 2 else _outcome(margin > 0)
-    return {"claim": claim, **settings, "verdict": outcome, "mean": mean, "margin": margin, "seeds": n, "test": test}
+    low, high = found["low"], found["high"]
+    outcome = "holds" if low > 0 else "the opposite holds" if high < 0 else "does not hold"
+    if (seeds is not None and seeds < 2) or np.isnan(low):
+        outcome = "not testable"
+    about = {name: found[name] for name in ("difference", "low", "high")}
+    return {"claim": claim, **settings, "verdict": outcome, **about, "seeds": seeds, "test": test}
+
+
+def over_seeds(claim: str, differences: Sequence[float], test: str, **settings: str) -> dict:
+    """`verdict` on one difference per seed, positive in favour of the claim."""
+    nothing = {"difference": np.nan, "low": np.nan, "high": np.nan}
+    return verdict(claim, interval(differences) if len(differences) else nothing, len(differences), test, **settings)
 
 
 def at_chance(claim: str, recalls: Sequence[float], chance: float, n_queries: int, **settings: str) -> dict:
     """A claim that a recall is at chance holds when no seed's is significantly above a random ranking's.
 
     Exact one-sided binomial test per seed, level 0.01. Below chance counts as at chance: ties count against the model.
-    The margin is the smallest p minus the level.
+    `difference` is how far the mean recall lies above chance.
     """
     p = [binomtest(round(r * n_queries), n_queries, chance, alternative="greater").pvalue for r in recalls]
-    mean, margin, n = sum(recalls) / len(recalls) - chance, min(p) - AT_CHANCE_P, len(recalls)
-    test = f"recall above chance ({chance:.5f})? exact binomial, smallest p over seeds against {AT_CHANCE_P}"
-    outcome = _outcome(margin >= 0)
-    return {"claim": claim, **settings, "verdict": outcome, "mean": mean, "margin": margin, "seeds": n, "test": test}
+    test = (
+        f"recall above chance ({chance:.5f})? exact binomial, smallest p over seeds {min(p):.3g} against {AT_CHANCE_P}"
+    )
+    found = {"difference": sum(recalls) / len(recalls) - chance, "low": np.nan, "high": np.nan}
+    outcome = "holds" if min(p) >= AT_CHANCE_P else "does not hold"
+    return {"claim": claim, **settings, "verdict": outcome, **found, "seeds": len(recalls), "test": test}
 
 
-def interval(differences: np.ndarray, units: Sequence, resamples: int = 2000) -> dict[str, float]:
-    """Mean of paired differences, and its 95 % bootstrap interval (percentiles), `low` to `high`.
+def interval(differences: np.ndarray, units: Sequence | None = None) -> dict[str, float]:
+    """Mean of a difference, and its 95 % interval over seeds and draws, `low` to `high`.
 
-    differences (n,): of two methods on the same query or concept; units (n,): what was drawn from the world, and so is
-    resampled as a whole, such as the image that owns five captions, under every seed. The same values give the same
-    interval. The interval is NaN where there are fewer than two units. Raises ValueError where lengths differ.
+        SE² = s²_seeds / S + s²_units / U          mean ± t(.975, df) SE,   df by Welch and Satterthwaite
+
+    S seeds are other autoencoders; U units are what was drawn from the world and would be others in another draw. What
+    both would change, both add to the error. Where a part has a single member it adds nothing.
+
+    Args:
+        differences: (S,) one figure per seed; or (S, n), of two methods on the same n queries or concepts, per seed.
+        units: (n,) what each column was drawn with, such as the image that owns five captions; its columns are averaged
+            first. None: the columns are the units; needed for (S, n) where columns belong together.
+
+    Returns:
+        `difference`, the mean; `low` and `high`, NaN where there is one seed and at most one unit.
+
+    Raises:
+        ValueError: lengths differ, or there is nothing.
     """
-    if len(differences) != len(units):
-        raise ValueError(f"interval: {len(differences)} differences and {len(units)} units; one unit each is needed")
-    own = pd.Series(differences, dtype=float).groupby(np.asarray(units)).mean().to_numpy()
-    low, high = np.nan, np.nan
-    if len(own) > 1:
-        low, high = bootstrap(
-            (own,), np.mean, n_resamples=resamples, batch=100, method="percentile", rng=np.random.default_rng(0)
-        ).confidence_interval
-    return {"difference": float(own.mean()), "low": float(low), "high": float(high)}
+    table = np.asarray(differences, dtype=float)
+    table = table[:, None] if table.ndim == 1 else table
+    if units is not None and len(units) != table.shape[1]:
+        raise ValueError(f"interval: {table.shape[1]} differences and {len(units)} units; one unit each is needed")
+    if 0 in table.shape:
+        raise ValueError(f"interval: differences has shape {table.shape}; at least one is needed")
+    if units is not None:
+        codes, names = pd.factorize(np.asarray(units))
+        sums = np.zeros((len(table), len(names)))
+        for row, own in zip(sums, table, strict=True):
+            np.add.at(row, codes, own)
+        table = sums / np.bincount(codes)
+    parts = [own for own in (table.mean(axis=1), table.mean(axis=0)) if len(own) > 1]
+    mean, squares = float(table.mean()), [own.var(ddof=1) / len(own) for own in parts]
+    if not parts:
+        return {"difference": mean, "low": np.nan, "high": np.nan}
+    error = np.sqrt(sum(squares))
+    if error == 0:
+        return {"difference": mean, "low": mean, "high": mean}
+    freedom = sum(squares) ** 2 / sum(own**2 / (len(of) - 1) for own, of in zip(squares, parts, strict=True))
+    margin = float(t.ppf(0.975, freedom) * error)
+    return {"difference": mean, "low": mean - margin, "high": mean + margin}
+
+
+def by_seed(scores: Mapping[tuple[str, str, int], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """(method, bias start, seed) -> (n,) scores, as (method, bias start) -> (S, n) floats, seeds in ascending order."""
+    seeds = sorted({seed for *_, seed in scores})
+    names = dict.fromkeys((method, start) for method, start, _ in scores)
+    return {name: np.stack([scores[*name, seed] for seed in seeds]).astype(float) for name in names}
+
+
+def leads(
+    scores: Mapping[tuple[str, str], np.ndarray],
+    units: Sequence,
+    losses: Mapping[tuple[str, str], float],
+    ours: str = "posthoc",
+) -> Iterator[dict]:
+    """By how much `ours` leads every other method, with intervals: at equal starts, and at everybody's best.
+
+    Args:
+        scores: (method, bias start) -> (S, n), what each of n queries scored, per seed; larger is better.
+        units: (n,), as `interval` takes them.
+        losses: (method, bias start) -> reconstruction loss, by which a method's best start is chosen.
+
+    Yields:
+        `comparison`, `bias_start` (of ours), `other`, `other_start`, and `interval` of the difference. Comparisons are
+        "same start"; "best start", each method at the start that it reconstructs best from; and "other's best", where
+        the other has the start at which it scores best, and ours still the one that it reconstructs best from.
+    """
+    starts = list(dict.fromkeys(start for _, start in scores))
+    own_best = min(starts, key=lambda start: losses[ours, start])
+    for other in dict.fromkeys(method for method, _ in scores if method != ours):
+        by_loss = min(starts, key=lambda start: losses[other, start])
+        by_score = max(starts, key=lambda start: scores[other, start].mean())
+        pairs = [("same start", start, start) for start in starts]
+        pairs += [("best start", own_best, by_loss), ("other's best", own_best, by_score)] if len(starts) > 1 else []
+        for comparison, start, other_start in pairs:
+            found = interval(scores[ours, start] - scores[other, other_start], units)
+            yield {"comparison": comparison, "bias_start": start, "other": other, "other_start": other_start} | found
 
 
 def paired(frame: pd.DataFrame, better: str, worse: str) -> list[float]:
     """value(better) - value(worse) per seed, for a tidy frame that holds one row per method and seed."""
     table = frame.pivot(index="seed", columns="method", values="value")
     return (table[better] - table[worse]).tolist()
-
-
-def _outcome(holds: bool) -> str:
-    return "holds" if holds else "does not hold"

@@ -51,8 +51,3 @@ def reconstruction(
         "mse": float(squared_error / len(x)),
         "l0": float(codes.count_nonzero() / len(x)),
     }
-
-
-def dead_share(codes: sparse.csr_array) -> float:
-    """Share of the latents of codes (n, L) that fire on none of these n rows, in [0, 1]."""
-    return float(np.mean(codes.count_nonzero(axis=0) == 0))

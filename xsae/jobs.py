@@ -1,0 +1,135 @@
+"""What notebooks have done side by side (`pool.run`): one trained method each, small arguments in, figures out."""
+
+from collections.abc import Mapping
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from xsae import theory
+from xsae.embeddings import EmbeddingStore, open_store
+from xsae.evaluation import zeroshot
+from xsae.evaluation.reconstruction import reconstruction
+from xsae.evaluation.recovery import recovery
+from xsae.evaluation.retrieval import ranks, summary
+from xsae.evaluation.variants import FREQUENT, firing_rates, variants
+from xsae.methods import Method, load_method, posthoc
+from xsae.paths import RunPaths
+from xsae.training import TrainingConfig, train_or_load
+
+
+def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> Method:
+    """`train_or_load` on the training pairs of a store: unit-norm embeddings, or raw ones without `normalize`."""
+    opened = open_store(store)
+    train = opened.split("train")
+    arrays = {m: opened[m] if config.normalize else opened.raw(m) for m in opened.modalities}
+    rows = {m: train[m].to_numpy() for m in opened.modalities}
+    return Method(train_or_load(folder, method, arrays, rows, config, seed, opened.fingerprint)[0])
+
+
+def training_codes(method: Method, store: EmbeddingStore, raw: bool = False) -> dict[str, csr_array]:
+    """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
+    pairs, own = store.split("train"), store.raw if raw else store.__getitem__
+    return {m: method.transform(m, own(m))[pairs[m].to_numpy()] for m in store.modalities}
+
+
+def reconstruct(run: str, backbone: str, bias_start: str, method: str, seed: int, batch_size: int) -> dict[str, Any]:
+    """modality -> figures of `reconstruction` on held-out embeddings, with `dead` and `always_on` of the training ones,
+    and the firing rates (L,) on these."""
+    store, own = _loaded(run, backbone, bias_start, method, seed)
+    found = {}
+    for modality, sae in own.saes.items():
+        x = store[modality][store.rows(modality, "test")]
+        codes = sae.transform(x)
+        rates = firing_rates(sae.transform(store[modality][store.rows(modality, "train")]))
+        figures = reconstruction(x, sae.inverse_transform(codes), codes=codes, batch_size=batch_size)
+        figures |= {"dead": np.mean(rates == 0), "always_on": np.count_nonzero(rates > FREQUENT)}
+        found[modality] = figures | {"latents": len(rates)}, rates
+    return found
+
+
+def retrieve(run: str, backbone: str, bias_start: str, method: str, seed: int) -> dict[tuple[str, str], tuple]:
+    """(variant, direction) -> ranks (n,) and ties (n,) of the held-out queries; see `variants` and `ranks`.
+
+    Latents count as frequent, and codes are centred, by the training embeddings.
+    """
+    store, own = _loaded(run, backbone, bias_start, method, seed)
+    codes = {m: own.transform(m, store[m][store.rows(m, "test")]) for m in store.modalities}
+    ids = {m: store.groups(m, "test") for m in codes}
+    return {
+        (variant, f"{a}_to_{b}"): ranks(rows[a], rows[b], ids[a], ids[b])
+        for variant, rows in _variants(own, store, codes).items()
+        for a, b in permutations(rows, 2)
+    }
+
+
+def classify(run: str, backbone: str, bias_start: str, method: str, seed: int) -> dict[str, tuple]:
+    """variant -> ranks (n,) and ties (n,) of the best right class of each image of the run's zero-shot classes.
+
+    Latents count as frequent by the images to be classified, as in the released code.
+    """
+    store, own = _loaded(run, backbone, bias_start, method, seed)
+    classes = open_store(RunPaths(run).classes(backbone))
+    labels = classes.pairs.groupby("image")["text"].agg(set).tolist()
+    codes = {m: own.transform(m, classes[m]) for m in ("image", "text")}
+    found = _variants(own, store, codes, frequent=firing_rates(codes["image"]) > FREQUENT)
+    return {name: zeroshot.ranks(rows["image"], rows["text"], labels) for name, rows in found.items()}
+
+
+def ablate(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> dict[str, dict[str, float]]:
+    """Train one setting and measure it on held-out embeddings: method -> figures; `separated` is aligned too.
+
+    `RE`, the loss, `R@1`, `tie_rate` and `dead` are means over modalities or directions; `l0_<modality>` is each one's.
+    """
+    own, opened = train_on_store(store, folder, method, config, seed), open_store(store)
+    found = {method: own}
+    if method == "separated":
+        found["posthoc"] = posthoc(own.saes, training_codes(own, opened, raw=not config.normalize))
+    x = {m: opened[m][opened.rows(m, "test")] for m in opened.modalities}
+    ids = {m: opened.groups(m, "test") for m in x}
+    plain = {m: own.transform(m, x[m]) for m in x}  # an alignment moves no reconstruction
+    losses = [reconstruction(x[m], own.saes[m].inverse_transform(plain[m]), codes=plain[m]) for m in x]
+    figures = {"RE": np.mean([of["loss"] for of in losses])}
+    figures |= {f"l0_{m}": of["l0"] for m, of in zip(x, losses, strict=True)}
+    figures["dead"] = np.mean([np.mean(firing_rates(codes) == 0) for codes in plain.values()])
+    for name, aligned in found.items():
+        codes = {m: aligned.transform(m, x[m]) for m in x}
+        recalls = [summary(*ranks(codes[a], codes[b], ids[a], ids[b])) for a, b in permutations(codes, 2)]
+        found[name] = figures | {key: np.mean([of[key] for of in recalls]) for key in ("R@1", "tie_rate")}
+    return found
+
+
+def recover(
+    folder: Path, method: str, config: TrainingConfig, seed: int, cosine: float, sizes: Mapping[str, Any]
+) -> dict[str, dict[str, float]]:
+    """What `method` makes of the synthetic world of a seed (paper, Fig. 1): its name -> the figures of `recovery`.
+
+    `separated` is aligned too, which adds `posthoc`. cosine: of a concept's two directions; sizes: the other arguments
+    of `theory.generate`. The autoencoders are kept in `folder`, so an interrupted sweep goes on where it was.
+    """
+    data = theory.generate(cosine, seed, **sizes)
+    x = data.train.embeddings
+    saes, _ = train_or_load(folder, method, x, data.train.rows, config, seed, data.fingerprint)
+    found = {method: Method(saes)}
+    if method == "separated":
+        found["posthoc"] = posthoc(saes, {m: sae.transform(x[m]) for m, sae in saes.items()})
+    return {name: recovery(own, data) for name, own in found.items()}
+
+
+def _loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> tuple[EmbeddingStore, Method]:
+    paths = RunPaths(run)
+    store = open_store(paths.embeddings(backbone))
+    about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}
+    return store, load_method(paths, **about, data_hash=store.fingerprint)
+
+
+def _variants(
+    own: Method, store: EmbeddingStore, codes: Mapping[str, csr_array], frequent: np.ndarray | None = None
+) -> dict[str, dict]:
+    """The variants of codes, by what the training embeddings say; `frequent`: other latents to leave out."""
+    trained = training_codes(own, store)
+    if frequent is None:
+        frequent = firing_rates(trained[store.modalities[0]]) > FREQUENT
+    return variants(codes, {m: np.asarray(trained[m].mean(axis=0)) for m in codes}, frequent)
