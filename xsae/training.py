@@ -457,11 +457,11 @@ def save(
 
 
 def _describe(method: str, config: TrainingConfig, seed: int, data_hash: str) -> dict:
-    """All that decides the bytes of a training."""
+    """All that decides what a training gives; the weight of a penalty does for its own method alone."""
     about = {"method": method, "seed": seed, "data": data_hash}
     if processes.count() > 1:
         about["processes"] = processes.count()
-    return about | asdict(config)
+    return about | {name: value for name, value in asdict(config).items() if name not in PENALTIES or name == method}
 
 
 def load(folder: Path, data_hash: str) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:

@@ -1,0 +1,73 @@
+"""What holds on the world of our own must hold on embeddings that nobody here made."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from xsae.config import load_config
+from xsae.embeddings import import_file
+from xsae.evaluation.retrieval import chance, recall
+from xsae.evaluation.variants import firing_rates
+from xsae.jobs import train_on_store, training_codes
+from xsae.methods import Method, posthoc
+from xsae.paths import ROOT
+from xsae.training import TrainingConfig
+
+COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    if not COCO.is_file():
+        pytest.skip("the shared CLIP embeddings are not on this machine")
+    return import_file(tmp_path_factory.mktemp("real") / "store", COCO, held_out=0.2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    """(name, seed) -> a method, trained as `./run_all.sh laptop --embeddings` does; `published` is shared from 0."""
+    run, folder = load_config("laptop", str(COCO)), tmp_path_factory.mktemp("saes")
+    names = set(TrainingConfig.__dataclass_fields__) & set(type(run).model_fields)
+    recipe = {name: getattr(run, name) for name in names} | {"bias_start": run.bias_starts[0]}
+    found = {}
+    for seed in SEEDS:
+        for name, method, start in (("separated", "separated", "mean"), ("published", "shared", "zero")):
+            config = TrainingConfig(**recipe | {"bias_start": start})
+            found[name, seed] = train_on_store(store.path, folder / f"{name}{seed}", method, config, seed)
+        found["posthoc", seed] = posthoc(found["separated", seed].saes, training_codes(found["separated", seed], store))
+    return found
+
+
+def hits(method: Method, store, k: int) -> dict[str, int]:
+    x = {m: store[m][store.rows(m, "test")] for m in store.modalities}
+    codes, ids = {m: method.transform(m, own) for m, own in x.items()}, {m: store.groups(m, "test") for m in x}
+    return {
+        f"{a}_to_{b}": round(len(ids[a]) * recall(codes[a], codes[b], ids[a], ids[b])[f"R@{k}"])
+        for a, b in permutations(x, 2)
+    }
+
+
+def test_posthoc_finds_partners_far_above_chance_and_above_shared_as_published(store, trained):
+    groups = {m: store.groups(m, "test") for m in store.modalities}
+    n = len(groups["image"])
+    for seed in SEEDS:
+        ours, theirs = (hits(trained[name, seed], store, 10) for name in ("posthoc", "published"))
+        for direction, found in ours.items():
+            luck = chance(*(groups[m] for m in direction.split("_to_")))["R@10"]
+            assert binomtest(found, n, luck, alternative="greater").pvalue < 1e-6, (seed, direction, found)
+            assert found > theirs[direction], (seed, direction, found, theirs)
+
+
+def test_at_most_one_latent_a_side_never_sleeps(store, trained):
+    for seed in SEEDS:
+        for modality, codes in training_codes(trained["separated", seed], store).items():
+            assert np.count_nonzero(firing_rates(codes) > 0.5) <= 1, (seed, modality)
+
+
+def test_without_alignment_separated_is_at_chance(store, trained):
+    found = sum(sum(hits(trained["separated", seed], store, 1).values()) for seed in SEEDS)
+    n = 2 * len(SEEDS) * len(store.groups("image", "test"))
+    assert binomtest(found, n, 1 / len(store.groups("image", "test")), alternative="greater").pvalue > 0.01
