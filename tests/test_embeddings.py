@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from runs import resealed
 
 from xsae import embeddings
 from xsae.embeddings import from_arrays, import_file, open_store, read_npz, write_store
@@ -140,6 +141,9 @@ def test_a_manifest_that_does_not_fit_is_refused(tmp_path):
     manifest = json.loads(path.read_text())
     manifest["modalities"]["text"]["rows"] = 11
     path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"manifest.json: altered: what it says does not fit its sha256"):
+        open_store(tmp_path / "s")
+    resealed(path, modalities=manifest["modalities"])
     with pytest.raises(ValueError, match=r"text.npy: .*11, 4.* expected, .*10, 4.* found"):
         open_store(tmp_path / "s")
     path.write_text(path.read_text()[:50])
@@ -171,11 +175,11 @@ def test_a_failure_while_replacing_leaves_the_former_store(tmp_path, monkeypatch
     replace = os.replace
 
     def fails_on_the_new_one(source, target):
-        if str(source).endswith(".partial"):
+        if Path(source).parent.name == "new":
             raise OSError("disk full")
         replace(source, target)
 
-    monkeypatch.setattr(embeddings.os, "replace", fails_on_the_new_one)
+    monkeypatch.setattr(os, "replace", fails_on_the_new_one)
     with pytest.raises(OSError, match="disk full"):
         store(tmp_path / "s", image=rows(10, seed=9))
     assert open_store(tmp_path / "s").fingerprint == before

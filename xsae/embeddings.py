@@ -4,14 +4,12 @@
                                  which is the reference that others are aligned to
 <store>/image_norm.npy, …        float32 (n_modality,), the norm that each row had before
 <store>/pairs.parquet            a row per pair: one column per modality (its matrix row), `split`, captions, labels
-<store>/manifest.json            model, source, shapes, size and sha256 of every file, software versions
+<store>/manifest.json            format, model, source, shapes, software versions, sha256 of every file and of all this
 <store>/classes/                 where there are any: the classes of zero-shot classification (see `classes`)
 """
 
 import hashlib
 import json
-import os
-import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +26,10 @@ import pyarrow.parquet as pq
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from xsae import files
+
 SPLITS = ("train", "test")
+STORE = files.Kind("embedding store", "manifest.json", "xsae.store.1")
 ALWAYS_HASHED = 512 * 2**20  # bytes: larger stores are hashed on request only, so that they open in under a second
 NORM_SAMPLE = 1000  # rows per modality whose norm is checked on opening
 
@@ -46,7 +47,11 @@ class EmbeddingStore:
     @cached_property
     def pairs(self) -> pd.DataFrame:
         """All pairs, read when first asked for. Raises ValueError where they do not fit the matrices."""
-        pairs = pd.read_parquet(self.path / "pairs.parquet")
+        try:
+            pairs = pd.read_parquet(self.path / "pairs.parquet")
+        except (pa.ArrowException, ValueError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{self.path / 'pairs.parquet'}: no readable table ({reason})") from None
         _check_pairs(
             pairs, {name: len(array) for name, array in self._arrays.items()}, str(self.path / "pairs.parquet")
         )
@@ -106,7 +111,8 @@ def write_store(
     source: str,
     about: Mapping[str, Any] = MappingProxyType({}),
 ) -> EmbeddingStore:
-    """Validate, normalise and write a store; one that was there is replaced when the new one is whole.
+    """Validate, normalise and write a store; one that was there is replaced when the new one is whole, anything else
+    never (`files.check_free`).
 
     embeddings: modality -> (n, d), any float type, or such a matrix in pieces that need not fit in memory together;
     pairs: see the module's head; about: what else the manifest is to say. Equal input gives equal bytes.
@@ -114,7 +120,7 @@ def write_store(
     that point outside a matrix, unknown splits, a row that is in train and test pairs at once, or a modality whose name
     is none for a file or is taken.
     """
-    path = Path(path)
+    files.check_free(path, STORE)
     _check_names(embeddings, "embeddings")
     pieces = {name: [own] if isinstance(own, np.ndarray) else list(own) for name, own in embeddings.items()}
     dims = {name: {np.shape(piece)[-1] for piece in own if np.ndim(piece)} for name, own in pieces.items()}
@@ -130,10 +136,7 @@ def write_store(
     [dim] = set().union(*dims.values())
     rows = {name: sum(map(len, own)) for name, own in pieces.items()}
     _check_pairs(pairs, rows, "pairs")
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with files.folder(path, STORE) as partial:
         for name, own in pieces.items():
             norms = []
             with (partial / f"{name}.npy").open("wb") as file:  # mapped, a full disk would end the process unheard
@@ -152,29 +155,10 @@ def write_store(
             "modalities": {name: {"rows": rows[name], "dim": dim} for name in pieces},
             "dtype": "float32",
             "pairs": {split: int((pairs["split"] == split).sum()) for split in SPLITS},
-            "files": {file.name: file_about(file) for file in sorted(partial.iterdir())},
             "software": {package: version(package) for package in ("numpy", "torch", "open_clip_torch")},
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        replace_folder(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        files.seal(partial, STORE, manifest)
     return open_store(path)
-
-
-def replace_folder(partial: Path, path: Path) -> None:
-    """Give a finished folder its name; what had it goes, but not before."""
-    former = path.with_name(f".{path.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
-    if path.exists():
-        os.replace(path, former)
-    try:
-        os.replace(partial, path)
-    except OSError:
-        if former.exists():
-            os.replace(former, path)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
 
 
 def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
@@ -189,23 +173,13 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
         raise FileNotFoundError(
             f"{path}: no embedding store; notebook 00_embeddings makes it, or xsae.embeddings.from_arrays"
         )
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        files, modalities = manifest["files"], manifest["modalities"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / 'manifest.json'}: truncated or altered ({error!r}); make the store again") from None
-    hashed = verify or sum(about["bytes"] for about in files.values()) <= ALWAYS_HASHED
-    for name, about in files.items():
-        size = (path / name).stat().st_size if (path / name).is_file() else None
-        if size != about["bytes"]:
-            found = "nothing" if size is None else f"{size} bytes"
-            raise ValueError(f"{path / name}: {about['bytes']} bytes expected, {found} found; make the store again")
-        if hashed and (found := _sha256(path / name)) != about["sha256"]:
-            raise ValueError(f"{path / name}: altered: sha256 {about['sha256'][:12]}… expected, {found[:12]}… found")
+    manifest = files.opened(path, STORE, hashed=False)  # sizes first: a large store is not read to be refused
+    if verify or sum(about["bytes"] for about in manifest["files"].values()) <= ALWAYS_HASHED:
+        manifest = files.opened(path, STORE)
     arrays, norms = {}, {}
-    for name, about in modalities.items():
-        array = _mapped(path / f"{name}.npy", (about["rows"], about["dim"]))
-        norms[name] = _mapped(path / f"{name}_norm.npy", (about["rows"],))
+    for name, (rows, dim) in _shapes(path, manifest).items():
+        array = _mapped(path / f"{name}.npy", (rows, dim))
+        norms[name] = _mapped(path / f"{name}_norm.npy", (rows,))
         sample = np.linalg.norm(array[:: max(len(array) // NORM_SAMPLE, 1)], axis=1)
         if not np.allclose(sample, 1, atol=1e-3):
             worst = sample[np.abs(sample - 1).argmax()]
@@ -214,8 +188,27 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
     return EmbeddingStore(path, manifest, arrays, norms)
 
 
+def _shapes(path: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """modality -> (rows, d) as a manifest has them, once it is found to be a store's."""
+    where, found = path / STORE.marker, manifest.get("modalities")
+    if not isinstance(found, dict) or len(found) < 2:
+        raise ValueError(f"{where}: `modalities` must name two or more, {found!r:.60} found")
+    _check_names(found, str(where))
+    for name, about in found.items():
+        if not isinstance(about, dict) or [type(about.get(key)) for key in ("rows", "dim")] != [int, int]:
+            raise ValueError(f"{where}: rows and dim of {name} must be numbers, {about!r:.60} found")
+    if missing := {"pairs.parquet", *(f"{name}.npy" for name in found)} - set(manifest["files"]):
+        raise ValueError(f"{where}: {min(missing)} is not among its files")
+    return {name: (about["rows"], about["dim"]) for name, about in found.items()}
+
+
 def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.load(file, mmap_mode="r") if file.is_file() else np.empty(0)
+    try:
+        array = np.load(file, mmap_mode="r") if file.is_file() else np.empty(0)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file}: no readable array ({str(error).splitlines()[0][:100]})") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{file}: an archive found; one array is needed")
     if (found := (array.dtype.name, array.shape)) != ("float32", shape):
         raise ValueError(f"{file}: {('float32', shape)} expected, {found} found; make the store again")
     return array
@@ -254,6 +247,7 @@ def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> Em
 def _write_own(
     path: Path, arrays: Mapping[str, np.ndarray | None], held_out: float, seed: int, source: str
 ) -> EmbeddingStore:
+    files.check_free(path, STORE)
     arrays = _check_own(arrays, "arrays")
     if not 0 < held_out < 1:
         raise ValueError(f"held_out: {held_out} found; a share between 0 and 1 is needed")
@@ -429,13 +423,3 @@ def _check_pairs(pairs: pd.DataFrame, counts: Mapping[str, int], where: str) -> 
             raise ValueError(
                 f"{where}: {name} row {both[0]} is in train and in test pairs; the splits must be disjoint"
             )
-
-
-def file_about(file: Path) -> dict:
-    """Size and sha256 of a file."""
-    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
+from xsae import files
+
 _FILES = ["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]  # nothing else is ever fetched, nothing unpickled
 _USE = """from xsae.{module} import {name}
 
@@ -20,11 +22,19 @@ _LINES = {
 class Shared(ModelHubMixin):
     """huggingface_hub's `save_pretrained`, `push_to_hub` and `from_pretrained`, with errors of one line."""
 
+    KIND: files.Kind  # of the folder
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the folder, whole or not at all: a new one, an empty one, or over one of the same kind, whose card
+        stays. options: as huggingface_hub has them. Raises FileExistsError where anything else is there."""
+        with files.folder(Path(save_directory), self.KIND) as partial:
+            return super().save_pretrained(partial, **options)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Load from a folder or a repository of the hub; options: `revision`, `token`, `cache_dir`, `local_files_only`,
         `force_download`. Raises OSError where it cannot be had, ValueError where a file is not what was written."""
-        return super().from_pretrained(fetch(str(pretrained_model_name_or_path), **options))
+        return cls._from_pretrained(model_id=str(fetch(str(pretrained_model_name_or_path), **options)))
 
 
 def fetch(model_id: str, **options: Any) -> Path:
