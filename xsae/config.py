@@ -1,6 +1,7 @@
 """What a run can be told: the one schema of configs/*.yaml, which are also the notebooks' parameters."""
 
 import difflib
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from xsae.paths import ROOT
 
 CONFIGS = ROOT / "configs"
+PUNCTUATION = " .,_-+=@()'"  # of names; what shells, patterns and web pages give a meaning of its own is not
+LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
 
 
 class Config(BaseModel):
@@ -66,6 +69,8 @@ class Config(BaseModel):
                 raise ValueError(f"{name}: {k} exceeds the {each} latents that each modality gets of `{total}`")
         if self.backbones is None:
             raise ValueError("backbones: none named; this config is for your own embeddings: add --embeddings FILE.npz")
+        for name in self.backbones:
+            checked_name(name, f"backbones: {name!r:.60}: it")
         for name in ("seeds", "backbones"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: {getattr(self, name)} holds one twice")
@@ -120,8 +125,28 @@ def _read(name: str, folder: Path = Path()) -> tuple[Path, dict[str, Any]]:
 
 
 def run_name(name: str, embeddings: str = "", only: str = "") -> str:
-    """Where a run's results go: the config's name, and the file's for own embeddings, or the one backbone's."""
-    return "-".join(part for part in (Path(name).stem, Path(embeddings).stem, only) if part)
+    """Where a run's results go: the config's name, and the file's for own embeddings, or the one backbone's.
+
+    Raises ValueError, one line, for a name that folders and the engine's patterns cannot carry.
+    """
+    for path in filter(None, (name, embeddings)):
+        checked_name(Path(path).stem, f"{path!r:.120}: the name of the file")
+    run = "-".join(part for part in (Path(name).stem, Path(embeddings).stem, only) if part)
+    if (size := len(run.encode())) > LONGEST:
+        raise ValueError(
+            f"{run[:40]}…: the run's name has {size} bytes; at most {LONGEST} are fine, so rename the file"
+        )
+    return run
+
+
+def checked_name(name: str, where: str) -> str:
+    """A name of a file or backbone, which becomes that of folders. Raises ValueError, one line, unless all can be."""
+    strange = [letter for letter in name if unicodedata.category(letter)[0] not in "LMN" and letter not in PUNCTUATION]
+    if strange:
+        raise ValueError(f"{where} holds {strange[0]!r}; letters, digits, spaces and {PUNCTUATION.strip()} are fine")
+    if name.strip(" .") != name.rstrip() or not name.strip():
+        raise ValueError(f"{where} is empty or starts with a space or dot; let it start with a letter")
+    return name
 
 
 def _located(spec: str) -> str:
