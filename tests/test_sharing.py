@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
+from xsae import hub
 from xsae.embeddings import write_store
 from xsae.methods import Method, load_method, posthoc
 from xsae.paths import RunPaths
@@ -115,6 +116,13 @@ def test_the_command_writes_a_folder_whose_card_says_what_the_manifests_know(run
     assert (scope["codes"] != own.transform("image", x["image"])).nnz == 0
     done = share(root, "own", "b", "posthoc", 1, "--to", tmp_path / "shared")
     assert done.returncode == 2 and "is there already" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_card_says_what_others_wrote_as_text_not_as_markup():
+    facts = {"source": "<script>x</script> | [a](b)\n| more | cells |"}
+    text = hub.card("Method", facts, 'my "folder"').text
+    assert r"| source | &lt;script&gt;x&lt;/script&gt; \| [a](b) \| more \| cells \| |" in text
+    assert r'from_pretrained("my \"folder\"")' in text
 
 
 def test_what_cannot_be_shared_or_had_is_one_line(run, tmp_path):
