@@ -153,8 +153,12 @@ class SparseAutoencoder(nn.Module, Shared):
         Raises FileNotFoundError where there is none, ValueError where a file is not what was written.
         """
         weights, config = Path(path) / "model.safetensors", _read_config(Path(path), files.opened(path, cls.KIND))
-        with torch.device("meta"):  # shapes alone: nothing of their size is made before the file is found to have it
-            expected = {name: ("F32", tuple(own.shape)) for name, own in cls(config).state_dict().items()}
+        try:
+            with torch.device("meta"):  # shapes alone, before the file is found to have them
+                expected = {name: ("F32", tuple(own.shape)) for name, own in cls(config).state_dict().items()}
+        except (TypeError, RuntimeError):  # beyond what torch can count
+            size = f"dim {config.dim} and latents {config.latents}"
+            raise ValueError(f"{Path(path) / 'config.json'}: {size} are more than any file holds") from None
         if (found := files.tensor_shapes(weights)) != expected:
             wrong = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
             shown = [" ".join(map(str, own.get(wrong, ["nothing"]))) for own in (expected, found)]
