@@ -9,23 +9,25 @@
 # 01b draws its own data: a config without backbones runs it alone, your own embeddings leave it out.
 # Embedding stores and checkpoints are no outputs here: the engine deletes a rule's outputs before it runs, and the
 # notebooks go on from what is finished by themselves.
-from pathlib import Path
+from urllib.parse import parse_qsl
 
 from xsae.config import load_config, run_name
 from xsae.notebooks import MADE_BY, left_out, parameters
 from xsae.paths import ROOT
 
-NAME, EMBEDDINGS, ONLY = config["name"], config.get("embeddings", ""), config.get("only", "")
-SETTINGS = load_config(NAME, EMBEDDINGS, config.get("latents"), ONLY)
+ASKED = dict(parse_qsl(config["run"]))
+NAME, EMBEDDINGS, ONLY = ASKED["name"], ASKED.get("embeddings", ""), ASKED.get("only", "")
+LATENTS = int(ASKED["latents"]) if "latents" in ASKED else None
+SETTINGS = load_config(NAME, EMBEDDINGS, LATENTS, ONLY)
 RUN = run_name(NAME, EMBEDDINGS, ONLY)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))
 CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]
-ARGUMENTS = f"{NAME!r}" + (f" --embeddings {EMBEDDINGS!r}" if EMBEDDINGS else "")
-if "latents" in config:
-    ARGUMENTS += f" --latents {config['latents']}"
-if ONLY:
-    ARGUMENTS += f" --only {ONLY!r}"
+ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option != "name"]
+# Whatever is data reaches a shell as a quoted parameter (:q), never as part of a command. Every job holds the run's
+# lock, and ends with the process that started it: the engine, which `exec` makes its parent.
+JOB = "exec python -m xsae.lock {params.lock:q} $PPID "
+LOCK = f"artifacts/{RUN}/run.lock"
 # With real sources each backbone is embedded by jobs of its own, which 00 then merges.
 JOBS = [f"{job}of{SETTINGS.extraction_jobs}" for job in range(SETTINGS.extraction_jobs)] if SETTINGS.sources else []
 EXTRACTED = [f"artifacts/{RUN}/extracted/{name}-{job}.done" for name in SETTINGS.backbones for job in JOBS]
@@ -33,6 +35,11 @@ EXTRACTED = [f"artifacts/{RUN}/extracted/{name}-{job}.done" for name in SETTINGS
 EVERY = 1024
 # A job asks for a GPU where the config would use one; on this machine the request means nothing.
 GPUS = int(SETTINGS.device != "cpu")
+
+
+def as_it_is(value):
+    """A parameter that the engine takes as it is: in any other it would read braces as a pattern."""
+    return lambda wildcards: value
 
 
 def done(notebook):
@@ -60,13 +67,16 @@ rule extract:
         touch("artifacts/{run}/extracted/{backbone}-{job}of{jobs}.done"),
     params:
         model=lambda wildcards: SETTINGS.models.get(wildcards.backbone, wildcards.backbone),
-        sources=SETTINGS.sources,
+        sources=as_it_is(SETTINGS.sources),
+        job=lambda wildcards: f"{wildcards.job}/{wildcards.jobs}",
+        out=lambda wildcards: f"artifacts/{wildcards.run}/embeddings/{wildcards.backbone}",
+        lock=LOCK,
     threads: EVERY
     resources:
         gpu=GPUS,
     shell:
-        "python -m xsae.encoders --model {params.model:q} --source {params.sources:q} --job {wildcards.job}/{wildcards.jobs} "
-        "--out artifacts/{wildcards.run}/embeddings/{wildcards.backbone:q} 2>&1"
+        JOB + "xsae.encoders --model {params.model:q} --source {params.sources:q} --job {params.job} "
+        "--out {params.out:q} 2>&1"
 
 
 rule report:
@@ -74,11 +84,14 @@ rule report:
         f"results/{RUN}/notebooks/08_paper.ipynb",
     output:
         f"results/{RUN}/report.html",
+    params:
+        folder=f"results/{RUN}",
+        lock=LOCK,
     shell:
         # self-contained: what the page would fetch from the web it does not need
-        "jupyter nbconvert --to html --no-input --log-level ERROR --output-dir results/{RUN} --output report "
+        JOB + "nbconvert --to html --no-input --log-level ERROR --output-dir {params.folder:q} --output report "
         "--HTMLExporter.mathjax_url= --HTMLExporter.require_js_url= --HTMLExporter.jquery_url= "
-        "--HTMLExporter.mermaid_js_url= --HTMLExporter.widget_renderer_url= {input} 2>&1"
+        "--HTMLExporter.mermaid_js_url= --HTMLExporter.widget_renderer_url= {input:q} 2>&1"
 
 
 for notebook in NOTEBOOKS:
@@ -98,9 +111,11 @@ for notebook in NOTEBOOKS:
             tables=update([f"results/{RUN}/{table}.csv" for table, made_by in TABLES.items() if made_by == notebook]),
         params:
             # a changed value reruns the notebooks that use it, and what follows
-            parameters=parameters(notebook, SETTINGS, RUN),
+            parameters=as_it_is(parameters(notebook, SETTINGS, RUN)),
+            arguments=as_it_is(ARGUMENTS),
+            lock=LOCK,
         threads: EVERY
         resources:
             gpu=GPUS,
         shell:
-            "python -m xsae.run_notebook --notebook {rule} " + ARGUMENTS + " 2>&1"
+            JOB + "xsae.run_notebook --notebook {rule} {params.arguments:q} 2>&1"

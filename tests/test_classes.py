@@ -71,3 +71,12 @@ def test_prompts_without_a_direction_are_refused():
         average_templates(np.array([[[1.0, 0], [1, 0]], [[0, 0], [1, 0]]]))
     with pytest.raises(ValueError, match="means of the classes: 1 rows are zero"):
         average_templates(np.array([[[0.1, 0.3], [-0.3, -0.9]]]))  # opposite but for rounding
+
+
+@pytest.mark.parametrize("name", ["class_text", "class_image", "class_label"])
+def test_empty_classes_are_named(tmp_path, name):
+    arrays = {"class_text": np.eye(4), "class_image": np.eye(4), "class_label": np.arange(4)}
+    arrays[name] = arrays[name][:0]
+    np.savez(tmp_path / "own.npz", image=np.eye(20, 4) + 1, text=np.eye(20, 4) + 1, **arrays)
+    with pytest.raises(ValueError, match=rf"own.npz: {name} is empty, of shape \(0"):
+        read_classes(tmp_path / "own.npz")

@@ -84,3 +84,91 @@ def test_other_files_get_one_line(tmp_path):
     (tmp_path / "a.yaml").write_text("just words")
     with pytest.raises(ValueError, match=r"a.yaml: `key: value` lines expected, str found"):
         load_config(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latents": 10**12}, "`latents`: 1000000000000 found; input should be less than or equal to 100000000"),
+        ({"epochs": 10**10}, "`epochs`: 10000000000 found"),
+        ({"batch_size": 10**30}, "`batch_size`: 1000"),
+        ({"weight_decay": float("inf")}, "`weight_decay`: inf found; input should be a finite number"),
+        ({"learning_rate": float("nan")}, "`learning_rate`: nan found"),
+        ({"iso_energy": float("inf")}, "`iso_energy`"),
+        ({"alphas": [1.0, float("inf")]}, "`alphas.1`: inf found"),
+        ({"cosines": [float("nan")]}, "`cosines.0`: nan"),
+        ({"alphas": [1.0, 1.0]}, r"alphas: \[1.0, 1.0\] holds one twice"),
+        ({"cosines": [0.5, 0.5]}, "cosines: .* holds one twice"),
+        ({"kinds": ["colour"] * 2}, "kinds: .* holds one twice"),
+        ({"penalty_factors": [2.0, 2.0]}, "penalty_factors: .* twice"),
+        ({"ablation_ks": [4, 4]}, "ablation_ks: .* twice"),
+        ({"ablation_activations": ["relu", "relu"]}, "ablation_activations: .* holds one twice"),
+        ({"backbones": ["../x"]}, "backbones: '../x': it holds '/'"),
+        ({"backbones": [""]}, "backbones: '': it is empty"),
+        ({"backbones": ["a\nb"]}, r"it holds '\\n'"),
+        ({"backbones": ["{x}"]}, "it holds '{'"),
+        ({"backbones": ["$(x)"]}, r"it holds '\$'"),
+        ({"backbones": ["vit", "vit"]}, "backbones: .* holds one twice"),
+        ({"models": {"vit": "x"}}, "models: of no use without `sources`"),
+        (
+            {"models": {"other": "x"}, "sources": ["scenes:60"]},
+            "models: 'other' is none of the backbones; they are vit,",
+        ),
+        ({"classes": "imagenet:x"}, "classes: of no use without `sources`"),
+        ({"extraction_jobs": 4}, "extraction_jobs: of no use without `sources`"),
+        ({"retrain": True, "sources": ["scenes:60"]}, "retrain: of no use with `sources`"),
+        ({"k": [[[[[[[[1]]]]]]]]}, "`k`: .* found; input should be a valid integer"),
+        ({"k": "9" * 5000}, "`k`: '999.*' found"),
+        ({"k": True}, "`k`: True found"),
+        ({"seeds": [-1]}, "`seeds.0`: -1"),
+        ({"held_out": 1.0}, "`held_out`: 1.0 found"),
+        ({"device": "tpu"}, "`device`: 'tpu' found"),
+    ],
+)
+def test_values_that_mean_harm_get_one_line(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        load_config(written(tmp_path, **changes))
+    said = str(raised.value)
+    assert said.startswith("own.yaml: ") and "\n" not in said and len(said) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1: 2\n", "key 1 is no text"),
+        ("null: 2\n", "key None is no text"),
+        ("true: 2\n", "key True is no text"),
+        ("? [1, 2]\n: 3\n", "not YAML|is no text"),
+        ("k: 4\nk: 5\n", "not YAML: line 2: `k` is there twice"),
+        ("models: {a: b, a: c}\n", "`a` is there twice"),
+        ("k: !!python/object/apply:os.system [x]\n", "not YAML"),
+        ("k: !include /etc/passwd\n", "not YAML"),
+        ("k: 2024-13-45\n", "not YAML"),
+        ("extends: smoke\nk: &a [*a]\n", "`k`: "),
+        ("[" * 5000, "not YAML"),
+        ("k: 'open\n", "not YAML"),
+        ("\t- k", "not YAML"),
+        ("", "lines expected, NoneType found"),
+        ("- k\n", "lines expected, list found"),
+        ("extends: [smoke]\n", "config: .* is unknown"),
+        ("extends: ../smoke\n", "is unknown"),
+        (
+            "extends: smoke\na: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\n"
+            "c: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
+            "d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nk: [*e,*e,*e,*e,*e,*e,*e,*e]\n",
+            "`k`: |unknown parameter",
+        ),
+    ],
+)
+def test_files_that_mean_harm_get_one_line(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        load_config(str(tmp_path / "own.yaml"))
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 900
+
+
+def test_a_file_that_is_no_text_gets_one_line(tmp_path):
+    (tmp_path / "own.yaml").write_bytes(b"k: \xff\xfe\n")
+    with pytest.raises(ValueError, match="own.yaml: not YAML") as raised:
+        load_config(str(tmp_path / "own.yaml"))
+    assert "\n" not in str(raised.value)

@@ -1,10 +1,15 @@
+import io
 import json
 import os
+import tracemalloc
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from runs import resealed
 
 from xsae import embeddings
 from xsae.embeddings import from_arrays, import_file, open_store, read_npz, write_store
@@ -140,6 +145,9 @@ def test_a_manifest_that_does_not_fit_is_refused(tmp_path):
     manifest = json.loads(path.read_text())
     manifest["modalities"]["text"]["rows"] = 11
     path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"manifest.json: altered: what it says does not fit its sha256"):
+        open_store(tmp_path / "s")
+    resealed(path, modalities=manifest["modalities"])
     with pytest.raises(ValueError, match=r"text.npy: .*11, 4.* expected, .*10, 4.* found"):
         open_store(tmp_path / "s")
     path.write_text(path.read_text()[:50])
@@ -171,11 +179,11 @@ def test_a_failure_while_replacing_leaves_the_former_store(tmp_path, monkeypatch
     replace = os.replace
 
     def fails_on_the_new_one(source, target):
-        if str(source).endswith(".partial"):
+        if Path(source).parent.name == "new":
             raise OSError("disk full")
         replace(source, target)
 
-    monkeypatch.setattr(embeddings.os, "replace", fails_on_the_new_one)
+    monkeypatch.setattr(os, "replace", fails_on_the_new_one)
     with pytest.raises(OSError, match="disk full"):
         store(tmp_path / "s", image=rows(10, seed=9))
     assert open_store(tmp_path / "s").fingerprint == before
@@ -243,6 +251,12 @@ def test_other_arrays_of_a_file_are_not_read(tmp_path):
     assert list(read_npz(tmp_path / "own.npz")) == ["image", "text", "extra"]
 
 
+def spoiled(row, value, n=12):
+    array = rows(n)
+    array[row] = value
+    return array
+
+
 GOOD = {"image": rows(12), "text": rows(12, seed=1)}
 
 
@@ -262,7 +276,7 @@ GOOD = {"image": rows(12), "text": rows(12, seed=1)}
         (GOOD | {"image_index": np.arange(12) % 9}, "9 groups of pairs; at least 10 that share no row"),
         (GOOD | {"audio": rows(11)}, "image has 12 rows, text 12, audio 11; equal counts or an `image_index`"),
         (GOOD | {"audio": rows(12, d=5)}, r"dimensions differ \(image 4, text 4, audio 5\)"),
-        (GOOD | {"audio": spoil(0)[:12]}, "audio: 2 rows are zero"),
+        (GOOD | {"audio": spoiled([3, 5], 0)}, "audio: 2 rows are zero, the first is row 3"),
         (GOOD | {"audo_index": np.arange(12)}, "audo_index is of no modality; found image, text"),
         (GOOD | {"text": np.ones((12, 4), int)}, "text: int64 of shape"),
         (GOOD | {"text-2": rows(12)}, "'text-2' is taken, or no name for a modality"),
@@ -299,3 +313,122 @@ def test_real_clip_embeddings_come_in(tmp_path):
     similarity = image @ text.T
     assert np.diag(similarity).mean() == pytest.approx(0.310, abs=0.005)
     assert (similarity.sum() - np.trace(similarity)) / (500 * 499) == pytest.approx(0.162, abs=0.005)
+
+
+# --- arrays of one's own that mean harm, or were harmed ---
+
+
+def npy(shape, dtype="<f8", data=b""):
+    """An .npy file whose header states what its data needn't be."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue() + data
+
+
+def archive(path, compression=zipfile.ZIP_STORED, **members):
+    with zipfile.ZipFile(path, "w", compression) as out:
+        for name, array in members.items():
+            content = io.BytesIO()
+            if not isinstance(array, bytes):
+                np.save(content, array)
+            out.writestr(f"{name}.npy", array if isinstance(array, bytes) else content.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": npy((10**12, 4))}, r"image: \d+ bytes found where shape \(1000000000000, 4\) of float64 needs"),
+        ({"text": npy((12, 4), data=b"x" * 100)}, r"text: \d+ bytes found where shape \(12, 4\) of float64 needs \d+"),
+        ({"image": npy((12, 4), data=b"x" * 400)}, "image: .* the file is damaged"),
+        ({"image": b"\x93NUMPY\x01\x00"}, "image: not readable"),
+        ({"image": b""}, "image: not readable"),
+        ({"image": b"hello"}, "image: not readable"),
+        ({"image": npy((-1, 4))}, "image: "),
+        ({"image": spoiled(3, 1e30)}, r"image: 1 rows are longer than 1e\+18, the first is row 3; remove them"),
+        ({"image": spoiled(3, 1e300)}, r"image: 1 rows are longer than 1e\+18"),
+        ({"image": spoiled(3, 1e-30)}, "image: 1 rows are shorter than 1e-18, the first is row 3"),
+        ({"image": spoiled(3, 0)}, "image: 1 rows are zero"),
+        ({"image": spoiled(3, np.inf)}, "image: 1 rows are NaN or infinite"),
+        ({"image": spoiled(3, np.nan).astype(np.float16)}, "image: 1 rows are NaN or infinite"),
+        ({"image": rows(12).astype(complex)}, "image: complex128 of shape"),
+        ({"image": rows(12)[:, 0]}, r"image: float64 of shape \(12,\) found; a float matrix"),
+        ({"image": np.ones((12, 0))}, "dimensions differ"),
+        ({"image": np.array(1.0)}, r"image: float64 of shape \(\) found"),
+        ({"image": np.ones((12, 4), bool)}, "image: bool of shape"),
+        ({"caption": np.array([b"\xff\xfe"] * 12)}, "caption: row 0 is not UTF-8"),
+        ({"caption": np.array(["fine"] * 11 + ["\ud83d"])}, "caption: row 11 is not UTF-8"),
+        ({"caption": np.arange(12)}, "caption: int64 found; text is needed"),
+        ({"caption": np.zeros(12)}, "caption: float64 found; text is needed"),
+        ({"caption": np.array([["a"]] * 12)}, r"caption has shape \(12, 1\)"),
+        ({"caption": np.array([{}] * 12)}, "caption: not readable: Object arrays cannot be loaded"),
+        ({"image_index": np.arange(12).astype(np.uint64) + 2**63}, "image_index goes from 9223372036854775808"),
+        ({"image_index": np.arange(12) - 1}, "image_index goes from -1 to 10"),
+        ({"image_index": np.zeros((12, 1), int)}, r"image_index is int64 \(12, 1\)"),
+        ({"image_index": np.array(3)}, r"image_index is int64 \(\)"),
+    ],
+)
+def test_arrays_that_mean_harm_are_named_in_one_line(tmp_path, arrays, message):
+    archive(tmp_path / "own.npz", **GOOD | arrays)
+    with pytest.raises(ValueError, match=f"own.npz: .*{message}") as raised, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.2)
+    assert "\n" not in str(raised.value) and [own.name for own in tmp_path.iterdir()] == ["own.npz"]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compression_is_named_with_its_array(tmp_path, compression):
+    archive(tmp_path / "own.npz", compression, **GOOD)
+    data = bytearray((tmp_path / "own.npz").read_bytes())
+    for place in range(80, 300):  # in the first array, its header left alone or not
+        data[place] ^= 0x5A
+    (tmp_path / "own.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="own.npz: image: ") as raised:
+        read_npz(tmp_path / "own.npz")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_encrypted_archive_and_an_array_that_is_there_twice_are_named(tmp_path):
+    archive(tmp_path / "own.npz", **GOOD)
+    data = bytearray((tmp_path / "own.npz").read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + flags] |= 1
+    (tmp_path / "own.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="own.npz: image: not readable: .*encrypted"):
+        read_npz(tmp_path / "own.npz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with zipfile.ZipFile(tmp_path / "twice.npz", "w") as out:
+            for _ in range(2):
+                out.writestr("image.npy", npy((12, 4), data=bytes(384)))
+    with pytest.raises(ValueError, match="twice.npz: image is there twice"):
+        read_npz(tmp_path / "twice.npz")
+
+
+def test_captions_may_be_bytes_and_of_any_language(tmp_path):
+    words = ["größe", "数据", "🙂", "nul\0in the middle", ""] + ["x"] * 7
+    for captions in (np.array([own.encode() for own in words]), np.array(words), np.array(words, object)):
+        store = from_arrays(tmp_path / "s", **GOOD, captions=captions)
+        assert store.pairs["caption"].tolist() == words
+
+
+def test_a_file_that_inflates_costs_its_own_size_and_what_does_not_fit_is_not_read(tmp_path):
+    """Zeros compress a thousandfold: 160 MB in a file of 0.2 MB, which are refused as zero."""
+    archive(tmp_path / "own.npz", zipfile.ZIP_DEFLATED, image=np.zeros((1_000_000, 10)), text=np.zeros((1_000_000, 10)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="image: 1000000 rows are zero"):
+        read_npz(tmp_path / "own.npz")
+    _, peak = tracemalloc.get_traced_memory()
+    assert peak < 1.6 * 160e6
+    archive(tmp_path / "own.npz", zipfile.ZIP_DEFLATED, image=np.zeros((1_000_000, 10)), text=np.zeros((10, 10)))
+    tracemalloc.reset_peak()
+    with pytest.raises(ValueError, match="image has 1000000 rows, text 10"):
+        read_npz(tmp_path / "own.npz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_a_matrix_written_in_blocks_is_the_same_store(tmp_path, monkeypatch):
+    whole = from_arrays(tmp_path / "a", **GOOD)
+    monkeypatch.setattr(embeddings, "BLOCK", 5)
+    assert from_arrays(tmp_path / "b", **GOOD).fingerprint == whole.fingerprint

@@ -15,6 +15,7 @@ from runs import call, command, tables, tiny
 from test_extraction import small_clip
 from test_sources import picture
 
+from xsae import lock
 from xsae.config import load_config
 from xsae.embeddings import open_store
 from xsae.methods import METHODS
@@ -264,10 +265,7 @@ def test_an_output_folder_that_cannot_be_written_gets_one_line(tmp_path):
 
 
 def test_a_second_run_of_the_same_name_is_refused(tmp_path):
-    from filelock import FileLock
-
     config = tiny(tmp_path)
-    (tmp_path / "artifacts/tiny").mkdir(parents=True)
-    with FileLock(tmp_path / "artifacts/tiny/run.lock"):
+    with lock.shared(tmp_path / "artifacts/tiny/run.lock"):
         status, output = call(tmp_path, config)
     assert status != 0 and "another process is running it" in output

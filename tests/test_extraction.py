@@ -17,7 +17,8 @@ from test_sources import picture, tar
 
 from xsae.embeddings import open_store
 from xsae.encoders import Encoder
-from xsae.extraction import Extraction, run
+from xsae.extraction import Extraction, _Images, run
+from xsae.sources import Sample
 
 PROCESSES = multiprocessing.get_context("forkserver")  # children that have imported everything and run nothing yet
 PROCESSES.set_forkserver_preload(["xsae.extraction"])
@@ -182,7 +183,7 @@ def test_an_altered_part_is_refused_by_name(model, shards, tmp_path):
     extraction.extract(workers=0)
     file = extraction.folder(0, 3) / "image.npy"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(ValueError, match=r"0-00003/image.npy: altered since it was written; remove"):
+    with pytest.raises(ValueError, match=r"0-00003/image.npy: truncated or altered: sha256 .*; remove .*0-00003 and"):
         extraction.merge()
     assert not (tmp_path / "store").exists()
 
@@ -212,3 +213,64 @@ def test_the_pairs_of_a_part_say_where_they_come_from(whole):
     pairs = pd.read_parquet(whole[0].path / "pairs.parquet")
     assert pairs["key"].tolist() == [f"{row:03d}" for row in range(40)]
     assert "concepts" not in pairs and whole[0].manifest["source"].startswith("webdataset:")
+
+
+# --- pictures that mean harm, or were harmed ---
+
+
+def encoded(array, file_format="PNG", **options):
+    file = io.BytesIO()
+    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def seen(image):
+    """What becomes of a picture: its pixels, or why there are none."""
+    found = _Images(lambda own: np.asarray(own.convert("RGB")))[Sample("a", image, ("x",), "train")]
+    return found
+
+
+RAMP = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+
+
+def test_sixteen_bits_are_the_same_picture_as_eight():
+    wide = encoded((RAMP.astype(np.uint16) << 8) + 77)
+    assert Image.open(io.BytesIO(wide)).mode.startswith("I")
+    np.testing.assert_array_equal(seen(wide), seen(encoded(RAMP)))
+
+
+def test_of_a_moving_picture_the_first_frame_is_taken():
+    frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10, 200)]
+    moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (seen(moving) == 10).all()
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_these_formats_are_read(file_format):
+    assert seen(encoded(RAMP, file_format)).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n", "not an image"),
+        (encoded(Image.fromarray(RAMP), "EPS"), "not an image"),
+        (encoded(RAMP, "PPM"), "not an image"),
+        (encoded(Image.fromarray(RAMP), "PDF"), "not an image"),
+        (encoded(RAMP, "ICO"), "not an image"),
+        (b"", "empty file"),
+        (b"<svg/>", "not an image"),
+        (encoded(RAMP.astype(np.float32), "TIFF"), "damaged image: F pixels of 32 bits"),
+        (encoded(RAMP.astype(np.int32), "TIFF"), "damaged image: I pixels of 32 bits"),
+        (encoded(RAMP)[:60], "damaged image"),
+    ],
+)
+def test_what_is_no_picture_of_these_formats_is_said_so(image, reason):
+    found = seen(image)
+    assert isinstance(found, str) and found.startswith(reason)
+
+
+def test_a_pipe_or_folder_in_the_place_of_a_picture_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert seen(str(tmp_path / "pipe.png")) == seen(str(tmp_path)) == "not a file"
+    assert seen(str(tmp_path / "absent.png")) == "no such file"

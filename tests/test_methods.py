@@ -58,11 +58,11 @@ def test_shared_has_one_order_because_it_has_one_autoencoder(run):
 
 
 def test_what_is_not_there_is_named_with_what_makes_it(run):
-    assert METHODS == ("shared", "separated", "iso_energy", "group_sparse", "posthoc")
+    assert METHODS == ("shared", "shared_bias", "iso_energy", "group_sparse", "separated", "posthoc")
     with pytest.raises(FileNotFoundError, match="notebook 02_sae_training makes them"):
         loaded(run[0], "iso_energy")
     with pytest.raises(FileNotFoundError, match="03_alignment"):
-        run[0].alignment("b", 1, "text").unlink()
+        run[0].alignment("b", "mean", 1, "text").unlink()
         loaded(run[0], "posthoc")
 
 

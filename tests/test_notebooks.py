@@ -1,14 +1,19 @@
 """What every notebook keeps to, beside running (pytest --nbmake does that)."""
 
 import ast
+from types import SimpleNamespace
 
 import nbformat
+import numpy as np
+import pandas as pd
 import papermill
 import pytest
 
+from xsae.alignment import Alignment
 from xsae.config import Config, load_config
 from xsae.notebooks import MADE_BY, parameters
 from xsae.paths import ROOT
+from xsae.sae import SAEConfig, SparseAutoencoder
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = {"run": "smoke", **load_config("smoke").model_dump()}
@@ -67,4 +72,27 @@ def test_every_config_value_reaches_a_notebook():
 def test_the_workflow_knows_every_notebook_and_hands_over_only_what_is_declared():
     assert sorted(set(MADE_BY.values())) == [path.stem for path in NOTEBOOKS]
     handed = parameters("06_monosemanticity", load_config("smoke"), "own")
-    assert handed == {"run": "own", "backbones": ["vit", "resnet"], "seeds": [1, 2]}
+    expected = {"run": "own", "backbones": ["vit", "resnet"], "seeds": [1, 2], "bias_starts": ["mean", "zero"]}
+    assert handed == expected
+
+
+def test_captions_are_shown_as_text_not_as_markup():
+    hostile, shown = "<script>alert('x')</script> & <b>bold</b>", []
+    [cell] = [
+        own for own in nbformat.read(ROOT / "notebooks" / "03_alignment.ipynb", 4).cells if "top on" in own.source
+    ]
+    x = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    sae = SparseAutoencoder(SAEConfig(4, 8, 2))
+    alignment = Alignment().fit(sae.transform(x), sae.transform(x))
+
+    class Store(dict):
+        def split(self, name):
+            return pd.DataFrame({"image": range(20), "text": range(20), "caption": hostile})
+
+    scope = {
+        "trained": {("b", 1): {"image": sae, "text": sae}}, "stores": {"b": Store(image=x, text=x)},
+        "Alignment": SimpleNamespace(load=lambda path: alignment), "np": np, "pd": pd,
+        "paths": SimpleNamespace(alignment=lambda *_: None), "display": lambda table: shown.append(table.to_html()),
+    }  # fmt: skip
+    exec(cell.source, scope)
+    assert "&lt;script&gt;" in shown[0] and "<script>" not in shown[0] and "<b>" not in shown[0]

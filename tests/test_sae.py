@@ -86,9 +86,10 @@ def misspell(folder):
     [
         (damage_weights, ValueError, r"model.safetensors: truncated or altered"),
         (truncate_weights, ValueError, r"model.safetensors: truncated or altered"),
-        (misspell, ValueError, r"config.json: unknown key 'kk'"),
-        (lambda f: (f / "config.json").write_text("{"), ValueError, r"config.json: not a checkpoint's config"),
-        (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, r"model.safetensors: not there"),
+        (misspell, ValueError, r"config.json: altered: what it says does not fit its sha256"),
+        (lambda f: (f / "config.json").write_text("{"), ValueError, r"config.json: truncated or altered: not JSON"),
+        (lambda f: (f / "config.json").unlink(), FileNotFoundError, r"config.json: not there"),
+        (lambda f: (f / "model.safetensors").unlink(), ValueError, r"model.safetensors: .*nothing found"),
     ],
 )
 def test_a_harmed_checkpoint_is_refused_by_name(tmp_path, harm, error, message):

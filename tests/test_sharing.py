@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
+from xsae import hub
 from xsae.embeddings import write_store
 from xsae.methods import Method, load_method, posthoc
 from xsae.paths import RunPaths
@@ -69,15 +70,17 @@ def test_what_was_shared_gives_the_same_codes_to_the_bit(run, tmp_path, method):
     assert (again.saes["image"] is again.saes["text"]) == (method == "shared")
 
 
-def test_one_autoencoder_is_shared_as_its_checkpoint_and_leaves_the_folders_other_files(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+def test_one_autoencoder_is_shared_as_its_checkpoint_and_a_card_that_was_edited_stays(tmp_path):
     sae = SparseAutoencoder(SAEConfig(6, 16, 2), seed=3)
-    sae.save_pretrained(tmp_path)
-    assert {own.name for own in tmp_path.iterdir()} == {"notes.txt", "README.md", "config.json", "model.safetensors"}
+    sae.save_pretrained(tmp_path / "shared")
+    (tmp_path / "shared" / "README.md").write_text("mine")
+    sae.save_pretrained(tmp_path / "shared")
+    assert {own.name for own in (tmp_path / "shared").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert (tmp_path / "shared" / "README.md").read_text() == "mine"
     sae.save(tmp_path / "checkpoint")
     for name in ("config.json", "model.safetensors"):
-        assert (tmp_path / name).read_bytes() == (tmp_path / "checkpoint" / name).read_bytes()
-    again = SparseAutoencoder.from_pretrained(str(tmp_path))
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "checkpoint" / name).read_bytes()
+    again = SparseAutoencoder.from_pretrained(str(tmp_path / "shared"))
     assert again.config == sae.config and again.directions.tobytes() == sae.directions.tobytes()
 
 
@@ -97,7 +100,9 @@ def test_an_altered_file_is_refused(run, tmp_path):
             Method.from_pretrained(str(tmp_path / "harmed"))
         shutil.rmtree(tmp_path / "harmed")
     (tmp_path / "shared" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="config.json: no shared method's"):
+    with pytest.raises(
+        ValueError, match="config.json: format xsae.method.2 expected, none found; this is no shared method"
+    ):
         Method.from_pretrained(str(tmp_path / "shared"))
 
 
@@ -118,6 +123,13 @@ def test_the_command_writes_a_folder_whose_card_says_what_the_manifests_know(run
     assert (scope["codes"] != own.transform("image", x["image"])).nnz == 0
     done = share(root, "own", "b", "posthoc", 1, "--to", tmp_path / "shared")
     assert done.returncode == 2 and "is there already" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_card_says_what_others_wrote_as_text_not_as_markup():
+    facts = {"source": "<script>x</script> | [a](b)\n| more | cells |"}
+    text = hub.card("Method", facts, 'my "folder"').text
+    assert r"| source | &lt;script&gt;x&lt;/script&gt; \| [a](b) \| more \| cells \| |" in text
+    assert r'from_pretrained("my \"folder\"")' in text
 
 
 def test_what_cannot_be_shared_or_had_is_one_line(run, tmp_path):

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -157,3 +158,116 @@ def test_a_source_that_is_none_is_refused_in_one_line(spec, message):
 def test_names_are_whole_words():
     assert sources.mentions("A Cat and two cats, no catfish.", ("object:cat", "object:fish")) == ("object:cat",)
     assert sources.mentions("a hot dog", ("object:dog", "object:hot dog")) == ("object:hot dog",)
+
+
+# --- sources that mean harm, or were harmed ---
+
+
+def test_names_of_digits_dates_and_words_of_pandas_stay_as_they_are(tmp_path):
+    (tmp_path / "own.csv").write_text("file_name,caption\n007,2020\n1e5,NA\n2024-01-01,true\n")
+    lines = [{"file_name": "007", "caption": "2020"}, {"file_name": "1e5", "caption": "2024-01-01T00:00:00"}]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = everything(open_source(f"folder:{tmp_path}/own.csv@train"))
+    assert [(own.key, own.captions) for own in found] == [
+        ("007", ("2020",)),
+        ("1e5", ("NA",)),
+        ("2024-01-01", ("true",)),
+    ]
+    found = everything(open_source(f"folder:{tmp_path}/own.jsonl@train"))
+    assert [(own.key, own.captions) for own in found] == [("007", ("2020",)), ("1e5", ("2024-01-01T00:00:00",))]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("own.csv", b'file_name,caption\na,b,c,d\ne,f,g\n"', "not readable"),
+        ("own.csv", b"", "not readable"),
+        ("own.csv", b"file_name,caption\n\xff\xfe,b\n", "not readable"),
+        ("own.csv", b"file_name,caption\n,no name\n", "column `file_name` must hold a name in every row"),
+        ("own.csv", b"file_name,caption,split\na.png,x,train\na.png,y,test\n", "a.png is in two splits"),
+        ("own.jsonl", b'{"file_name": "a"', "not readable"),
+        ("own.jsonl", b"[1, 2]\n", "a line holds"),
+        ("own.jsonl", b"[" * 100_000, "not readable"),
+        ("own.jsonl", b'{"file_name": 7, "caption": "x"}\n', "column `file_name` must hold a name in every row"),
+        ("own.jsonl", b'{"file_name": null, "caption": "x"}\n', "column `file_name` must hold a name"),
+        ("own.jsonl", b'{"caption": "x"}\n', "column `file_name` is missing"),
+        ("own.jsonl", b"", "column `file_name` is missing"),
+        ("own.jsonl", b'{"file_name": "a", "caption": "x", "split": 3}\n', "split '3' is unknown"),
+        ("own.jsonl", b'{"file_name": "a", "caption": "x", "split": null}\n', "split 'None' is unknown"),
+    ],
+)
+def test_a_list_that_is_none_is_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"folder:.*{message}") as error:
+        open_source(f"folder:{tmp_path / name}")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_captions_are_empty_and_so_counted(tmp_path):
+    lines = [{"file_name": "a", "captions": ["x", None]}, {"file_name": "b", "captions": None}, {"file_name": "c"}]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = everything(open_source(f"folder:{tmp_path}/own.jsonl@train"))
+    assert [own.captions for own in found] == [("x", ""), ("",), ("",)]
+
+
+def without(key):
+    return lambda image: image.pop(key)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [without("split"), without("sentences"), without("filename"), without("filepath"),
+     lambda image: image.update(split=None), lambda image: image.update(sentences="one"),
+     lambda image: image.update(sentences=["one"])],
+)  # fmt: skip
+def test_an_entry_of_coco_that_says_too_little_is_left_out_and_counted(coco, harm):
+    about = json.loads((coco / "dataset_coco.json").read_text())
+    harm(about["images"][0])
+    (coco / "dataset_coco.json").write_text(json.dumps(about))
+    first, *others = everything(open_source(f"coco:{coco}"))
+    assert isinstance(first, Skipped) and first.reason == "no split, file name or sentences"
+    assert [own.split for own in others] == ["train", "test"]
+
+
+def test_null_captions_and_unknown_ids_of_coco_are_none(coco):
+    about = json.loads((coco / "dataset_coco.json").read_text())
+    about["images"][0]["sentences"][0]["raw"] = None
+    del about["images"][0]["sentences"][1]["raw"], about["images"][0]["cocoid"]
+    (coco / "dataset_coco.json").write_text(json.dumps(about))
+    first, *_ = everything(open_source(f"coco:{coco}"))
+    assert first.captions == ("", "") and first.concepts == () and first.mentions == ((), ())
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"images": 3}', "null", "[" * 100_000, b"\xff\xfe{"])
+def test_what_is_no_split_of_coco_is_one_line(coco, content):
+    data = content if isinstance(content, bytes) else content.encode()
+    (coco / "dataset_coco.json").write_bytes(data)
+    with pytest.raises(FileNotFoundError, match="Karpathy's split, is not there or not readable") as error:
+        open_source(f"coco:{coco}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"categories": [], "annotations": [{}]}', "nonsense", "null"])
+def test_what_are_no_instances_of_coco_is_one_line(coco, content):
+    (coco / "annotations" / "instances_val2014.json").write_text(content)
+    with pytest.raises(ValueError, match="annotations: not COCO's instances") as error:
+        open_source(f"coco:{coco}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["dataset_coco.json", "annotations/instances_val2014.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(coco, name):
+    (coco / name).unlink()
+    os.mkfifo(coco / name)
+    with pytest.raises(FileNotFoundError):
+        open_source(f"coco:{coco}")
+
+
+def test_a_caption_or_member_that_cannot_be_decoded_costs_its_sample_alone(tmp_path):
+    members = {"a.jpg": b"1", "a.txt": b"\xff\xfe", "b.jpg": b"2", "b.txt": "größe".encode(), "b.cls": b"no number"}
+    tar(tmp_path / "0.tar", members | {"b.json": b"{", "c.jpg": b"3", "c.txt": b"three", "c.npy": b"no array"})
+    assert list(open_source(f"webdataset:{tmp_path}/0.tar").part(0)) == [
+        Skipped("a", "caption is not UTF-8"),
+        Sample("b", b"2", ("größe",), "train"),
+        Sample("c", b"3", ("three",), "train"),
+    ]

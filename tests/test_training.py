@@ -235,7 +235,9 @@ def test_errors_name_the_thing(tmp_path):
     with pytest.raises(ValueError, match="trained on other embeddings"):
         load(tmp_path / "c", "other")
     (tmp_path / "c" / "training.json").write_text('{"settings": {')
-    with pytest.raises(ValueError, match="training.json: truncated or altered; delete"):
+    with pytest.raises(
+        ValueError, match="training.json: truncated or altered: not JSON .*; move .* away to train again"
+    ):
         load(tmp_path / "c", "data")
 
 

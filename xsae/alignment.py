@@ -13,7 +13,6 @@ together can have: `positive_co_activation`.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Self
 
@@ -25,8 +24,10 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from xsae import files
+
 _FORMAT = "xsae.alignment.1"
-_DTYPES = {"permutation": np.dtype(np.int64), "matched": np.dtype(bool), "correlation": np.dtype(np.float32)}
+_DTYPES = {"permutation": "I64", "matched": "BOOL", "correlation": "F32"}  # as safetensors names them
 _BLOCK = 512  # reference latents whose correlations are dense float64 at one time: 16 MB at 4096 other latents
 _DENSE = 8192**2  # correlations that are held as one dense matrix: 268 MB; its assignment is exact
 
@@ -237,17 +238,11 @@ class Alignment:
             RuntimeError: not fitted.
         """
         self._check_fitted()
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: getattr(self, f"{name}_") for name in _DTYPES}
         # One key: the order of several is not fixed by safetensors, and equal alignments should be equal files.
         metadata = {"xsae": json.dumps({"format": _FORMAT, "sha256": _digest(tensors)})}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, temporary, metadata)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.file(Path(path)) as partial:
+            save_file(tensors, partial, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -257,13 +252,18 @@ class Alignment:
             FileNotFoundError: there is no such file.
             ValueError: the file is truncated, altered or something else; the message names it.
         """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file; Alignment.save writes one")
+        shapes = files.tensor_shapes(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {}).get("xsae", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, ValueError) as error:
-            raise ValueError(f"{path}: not a readable alignment file ({error}); fit and save it again") from error
-        problem = _problem(about, tensors)
+                problem = _problem_of_header(about, shapes)
+                tensors = {} if problem else {name: file.get_tensor(name) for name in shapes}
+        except (SafetensorError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{path}: not a readable alignment file ({reason}); fit and save it again") from None
+        problem = problem or _problem(about, tensors)
         if problem:
             raise ValueError(f"{path}: {problem}; fit and save the alignment again")
         alignment = cls()
@@ -284,17 +284,24 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _problem(about: object, tensors: dict[str, np.ndarray]) -> str:
-    """What keeps these tensors from being an alignment, in words; empty if nothing does."""
+def _problem_of_header(about: object, found: dict[str, tuple[str, tuple[int, ...]]]) -> str:
+    """What in a file's header keeps it from being an alignment's, in words; empty if nothing does."""
     if not isinstance(about, dict) or about.get("format") != _FORMAT:
         return f"no alignment: its header does not say format {_FORMAT}"
-    found = {name: tensor.dtype for name, tensor in tensors.items()}
-    if found != _DTYPES or len({tensor.shape for tensor in tensors.values()}) != 1 or tensors["matched"].ndim != 1:
+    shapes = {shape for _, shape in found.values()}
+    if {name: kind for name, (kind, _) in found.items()} != _DTYPES or len(shapes) != 1 or len(min(shapes)) != 1:
         return "no alignment: expected permutation int64, matched bool and correlation float32, all of shape (L,)"
+    return ""
+
+
+def _problem(about: dict, tensors: dict[str, np.ndarray]) -> str:
+    """What keeps these tensors from being an alignment, in words; empty if nothing does."""
     if about.get("sha256") != _digest(tensors):
         return "contents do not fit the recorded sha256 (altered after saving)"
     if not np.array_equal(np.sort(tensors["permutation"]), np.arange(len(tensors["permutation"]))):
         return "permutation is not a permutation of 0..L-1"
     if not np.array_equal(np.isfinite(tensors["correlation"]), tensors["matched"]):
         return "correlation must be finite exactly where matched is true"
+    if np.nanmax(np.abs(tensors["correlation"]), initial=0) > 1:
+        return "correlations must lie from -1 to 1"
     return ""

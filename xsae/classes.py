@@ -68,6 +68,11 @@ def read_classes(file: Path) -> dict[str, np.ndarray]:
     own = read_arrays(file, ("image", "text"))
     if missing := [name for name in (*ARRAYS, "image", "text") if name not in arrays | own]:
         raise ValueError(f"{file}: array `{missing[0]}` is missing; zero-shot needs {', '.join(ARRAYS)}, image, text")
+    for name in ARRAYS:
+        if not arrays[name].size:
+            raise ValueError(
+                f"{file}: {name} is empty, of shape {arrays[name].shape}; leave out all of {', '.join(ARRAYS)}"
+            )
     for name in ARRAYS[:2]:
         try:
             checked(name, arrays[name])

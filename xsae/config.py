@@ -1,6 +1,8 @@
 """What a run can be told: the one schema of configs/*.yaml, which are also the notebooks' parameters."""
 
 import difflib
+import reprlib
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,56 +12,59 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from xsae.paths import ROOT
 
 CONFIGS = ROOT / "configs"
+MOST = 10**8  # of anything that is counted: more is a slip of the keyboard, and no machine's memory
+PUNCTUATION = " .,_-+=@()'"  # of names; what shells, patterns and web pages give a meaning of its own is not
+LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
 
 
 class Config(BaseModel):
     """One run. Every field is a parameter of at least one notebook; a key that is none of them is refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     embeddings: str = Field("", description="path of your own .npz; empty = the embedded world")
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     sources: Annotated[list[str], Field(description="of real images and captions; [] = the embedded world")] = []
     models: Annotated[dict[str, str], Field(description="backbones that xsae.encoders has no name for")] = {}
     classes: str = Field("", description="a source `imagenet:FOLDER` for zero-shot classification; empty = none")
-    extraction_jobs: Annotated[int, Field(ge=1, description="jobs that share the embedding of a backbone")] = 1
-    n_train_scenes: Annotated[int, Field(ge=40)]
-    n_test_scenes: Annotated[int, Field(ge=10)]
+    extraction_jobs: Annotated[int, Field(ge=1, le=MOST, description="jobs that share the embedding of a backbone")] = 1
+    n_train_scenes: Annotated[int, Field(ge=40, le=MOST)]
+    n_test_scenes: Annotated[int, Field(ge=10, le=MOST)]
     backbones: Annotated[list[str] | None, Field(description="[] = the synthetic experiments alone")] = None
     retrain: bool
-    latents: Annotated[int, Field(ge=0, description="of all autoencoders together; 0 = sized to the data")]
-    k: Annotated[int, Field(ge=1)]
-    epochs: Annotated[int, Field(ge=1)]
-    patience: Annotated[int, Field(ge=0, description="0 = `epochs` passes, no more; else looks without gain")] = 0
-    max_steps: Annotated[int, Field(ge=1, description="the most steps of a training with patience")] = 10_000
+    latents: Annotated[int, Field(ge=0, le=MOST, description="of all autoencoders together; 0 = sized to the data")]
+    k: Annotated[int, Field(ge=1, le=MOST)]
+    epochs: Annotated[int, Field(ge=1, le=MOST)]
+    patience: Annotated[int, Field(ge=0, le=MOST, description="0 = `epochs` passes; else looks without gain")] = 0
+    max_steps: Annotated[int, Field(ge=1, le=MOST, description="the most steps of a training with patience")] = 10_000
     bias_starts: Annotated[
         list[Literal["mean", "zero"]],
         Field(min_length=1, description="where decoder biases start; the first is this run's own, others stand beside"),
     ] = ["mean", "zero"]
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]
     learning_rate: Annotated[float, Field(gt=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     aux_coefficient: Annotated[float, Field(ge=0)]
     iso_energy: Annotated[float, Field(ge=0)]
     group_sparse: Annotated[float, Field(ge=0)]
-    synthetic_dim: Annotated[int, Field(ge=2)]
-    synthetic_concepts: Annotated[int, Field(ge=2)]
-    synthetic_pairs: Annotated[int, Field(ge=50)]
-    synthetic_latents: Annotated[int, Field(ge=2)]
-    synthetic_k: Annotated[int, Field(ge=1)]
-    synthetic_epochs: Annotated[int, Field(ge=1)]
-    synthetic_batch: Annotated[int, Field(ge=2)]
+    synthetic_dim: Annotated[int, Field(ge=2, le=MOST)]
+    synthetic_concepts: Annotated[int, Field(ge=2, le=MOST)]
+    synthetic_pairs: Annotated[int, Field(ge=50, le=MOST)]
+    synthetic_latents: Annotated[int, Field(ge=2, le=MOST)]
+    synthetic_k: Annotated[int, Field(ge=1, le=MOST)]
+    synthetic_epochs: Annotated[int, Field(ge=1, le=MOST)]
+    synthetic_batch: Annotated[int, Field(ge=2, le=MOST)]
     cosines: Annotated[list[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)]
     penalty_factors: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
     kinds: Annotated[
         list[Literal["colour", "background", "weather", "shape", "texture", "object"]], Field(min_length=1)
     ]
-    ablation_epochs: Annotated[int, Field(ge=1)]
-    ablation_ks: list[Annotated[int, Field(ge=1)]]
+    ablation_epochs: Annotated[int, Field(ge=1, le=MOST)]
+    ablation_ks: list[Annotated[int, Field(ge=1, le=MOST)]]
     ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=MOST)]], Field(min_length=1)]
     device: Annotated[Literal["cpu", "cuda", "auto"], Field(description="where autoencoders train")] = "cpu"
 
     @model_validator(mode="after")
@@ -71,9 +76,18 @@ class Config(BaseModel):
                 raise ValueError(f"{name}: {k} exceeds the {each} latents that each modality gets of `{total}`")
         if self.backbones is None:
             raise ValueError("backbones: none named; this config is for your own embeddings: add --embeddings FILE.npz")
-        for name in ("seeds", "backbones", "bias_starts"):
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"{name}: {getattr(self, name)} holds one twice")
+        for name in self.backbones:
+            checked_name(name, f"backbones: {name!r:.60}: it")
+        for name, values in self:
+            if isinstance(values, list) and len(set(values)) != len(values):
+                raise ValueError(f"{name}: {values} holds one twice")
+        if unused := sorted(set(self.models) - set(self.backbones)):
+            raise ValueError(f"models: {unused[0]!r} is none of the backbones; they are {', '.join(self.backbones)}")
+        for name in ("models", "classes", "extraction_jobs"):
+            if self.backbones and not self.sources and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: of no use without `sources`, which it is about; leave it out")
+        if self.sources and self.retrain:
+            raise ValueError("retrain: of no use with `sources`, whose encoders are not ours; set it to false")
         return self
 
 
@@ -94,7 +108,7 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
         values = inherited | values
     if embeddings:
         values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
-        values |= {"sources": [], "classes": ""}
+        values |= {"sources": [], "classes": "", "models": {}, "extraction_jobs": 1, "retrain": False}
         values = {"patience": 3} | values
     if latents is not None:
         values["latents"] = latents
@@ -103,6 +117,8 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
             known = ", ".join(values.get("backbones") or []) or "none"
             raise ValueError(f"{path.name}: only: {only!r} is none of its backbones; they are {known}")
         values["backbones"] = [only]
+        if isinstance(values.get("models"), dict):
+            values["models"] = {name: model for name, model in values["models"].items() if name == only}
     try:
         config = Config(**values)
         located = {"sources": [_located(spec) for spec in config.sources], "classes": _located(config.classes)}
@@ -118,17 +134,51 @@ def _read(name: str, folder: Path = Path()) -> tuple[Path, dict[str, Any]]:
         known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
         raise ValueError(f"config: {name!r} is unknown; one of {known}, or the path of a .yaml file")
     try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+        values = yaml.load(path.read_text(), _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of its grammar, its dates, its encoding, its depth
+        raise ValueError(f"{path.name}: not YAML: {' '.join(str(error).split())[:300]}") from None
+    if isinstance(values, dict) and (odd := [key for key in values if not isinstance(key, str)]):
+        raise ValueError(f"{path.name}: key {reprlib.repr(odd[0])} is no text; the name of a parameter is needed")
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: `key: value` lines expected, {type(values).__name__} found")
     return path, values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its tags for objects, in which a key is said once: of two, the first would go unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: `{key.value}` is there twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def run_name(name: str, embeddings: str = "", only: str = "") -> str:
-    """Where a run's results go: the config's name, and the file's for own embeddings, or the one backbone's."""
-    return "-".join(part for part in (Path(name).stem, Path(embeddings).stem, only) if part)
+    """Where a run's results go: the config's name, and the file's for own embeddings, or the one backbone's.
+
+    Raises ValueError, one line, for a name that folders and the engine's patterns cannot carry.
+    """
+    for path in filter(None, (name, embeddings)):
+        checked_name(Path(path).stem, f"{path!r:.120}: the name of the file")
+    run = "-".join(part for part in (Path(name).stem, Path(embeddings).stem, only) if part)
+    if (size := len(run.encode())) > LONGEST:
+        raise ValueError(
+            f"{run[:40]}…: the run's name has {size} bytes; at most {LONGEST} are fine, so rename the file"
+        )
+    return run
+
+
+def checked_name(name: str, where: str) -> str:
+    """A name of a file or backbone, which becomes that of folders. Raises ValueError, one line, unless all can be."""
+    strange = [letter for letter in name if unicodedata.category(letter)[0] not in "LMN" and letter not in PUNCTUATION]
+    if strange:
+        raise ValueError(f"{where} holds {strange[0]!r}; letters, digits, spaces and {PUNCTUATION.strip()} are fine")
+    if name.strip(" .") != name.rstrip() or not name.strip():
+        raise ValueError(f"{where} is empty or starts with a space or dot; let it start with a letter")
+    return name
 
 
 def _located(spec: str) -> str:
@@ -149,4 +199,4 @@ def _one_line(error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     hint = " (YAML reads 5e-4 as text: write 5.0e-4)" if isinstance(found, str) and "float" in error["type"] else ""
-    return f"`{key}`: {found!r} found; {error['msg'][0].lower()}{error['msg'][1:]}{hint}"
+    return f"`{key}`: {reprlib.repr(found):.200} found; {error['msg'][0].lower()}{error['msg'][1:]}{hint}"

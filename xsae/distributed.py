@@ -20,13 +20,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from xsae import processes
+from xsae import files, processes
 from xsae.embeddings import open_store
-from xsae.training import METHODS, TrainingConfig, save, train
+from xsae.training import CHECKPOINT, METHODS, TrainingConfig, save, train
 
 
 def run(store: Path, method: str, seed: int, out: Path, config: TrainingConfig) -> None:
     """What one of the processes does. Raises ValueError or OSError, one line, in all of them alike."""
+    files.check_free(out, CHECKPOINT)
     opened = open_store(store)
     rows = {modality: opened.split("train")[modality].to_numpy() for modality in opened.modalities}
     arrays = {modality: opened[modality] for modality in opened.modalities}

@@ -4,15 +4,16 @@
                                  which is the reference that others are aligned to
 <store>/image_norm.npy, …        float32 (n_modality,), the norm that each row had before
 <store>/pairs.parquet            a row per pair: one column per modality (its matrix row), `split`, captions, labels
-<store>/manifest.json            model, source, shapes, size and sha256 of every file, software versions
+<store>/manifest.json            format, model, source, shapes, software versions, sha256 of every file and of all this
 <store>/classes/                 where there are any: the classes of zero-shot classification (see `classes`)
 """
 
 import hashlib
 import json
-import os
-import shutil
+import lzma
+import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,8 +29,14 @@ import pyarrow.parquet as pq
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from xsae import files
+
 SPLITS = ("train", "test")
+STORE = files.Kind("embedding store", "manifest.json", "xsae.store.1")
 ALWAYS_HASHED = 512 * 2**20  # bytes: larger stores are hashed on request only, so that they open in under a second
+BLOCK = 65536  # rows that are looked at or written at one time
+LONGEST = 1e18  # norm of a row: beyond it, and below its inverse, float32 cannot square it
+_FEW = "at least 10 that share no row are needed to train and hold out"
 NORM_SAMPLE = 1000  # rows per modality whose norm is checked on opening
 
 
@@ -46,7 +53,11 @@ class EmbeddingStore:
     @cached_property
     def pairs(self) -> pd.DataFrame:
         """All pairs, read when first asked for. Raises ValueError where they do not fit the matrices."""
-        pairs = pd.read_parquet(self.path / "pairs.parquet")
+        try:
+            pairs = pd.read_parquet(self.path / "pairs.parquet")
+        except (pa.ArrowException, ValueError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{self.path / 'pairs.parquet'}: no readable table ({reason})") from None
         _check_pairs(
             pairs, {name: len(array) for name, array in self._arrays.items()}, str(self.path / "pairs.parquet")
         )
@@ -106,7 +117,8 @@ def write_store(
     source: str,
     about: Mapping[str, Any] = MappingProxyType({}),
 ) -> EmbeddingStore:
-    """Validate, normalise and write a store; one that was there is replaced when the new one is whole.
+    """Validate, normalise and write a store; one that was there is replaced when the new one is whole, anything else
+    never (`files.check_free`).
 
     embeddings: modality -> (n, d), any float type, or such a matrix in pieces that need not fit in memory together;
     pairs: see the module's head; about: what else the manifest is to say. Equal input gives equal bytes.
@@ -114,9 +126,9 @@ def write_store(
     that point outside a matrix, unknown splits, a row that is in train and test pairs at once, or a modality whose name
     is none for a file or is taken.
     """
-    path = Path(path)
+    files.check_free(path, STORE)
     _check_names(embeddings, "embeddings")
-    pieces = {name: [own] if isinstance(own, np.ndarray) else list(own) for name, own in embeddings.items()}
+    pieces = {name: _in_blocks(own) if isinstance(own, np.ndarray) else list(own) for name, own in embeddings.items()}
     dims = {name: {np.shape(piece)[-1] for piece in own if np.ndim(piece)} for name, own in pieces.items()}
     for name, own in pieces.items():  # before anything is written, a piece in memory at a time
         start = 0
@@ -130,10 +142,7 @@ def write_store(
     [dim] = set().union(*dims.values())
     rows = {name: sum(map(len, own)) for name, own in pieces.items()}
     _check_pairs(pairs, rows, "pairs")
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with files.folder(path, STORE) as partial:
         for name, own in pieces.items():
             norms = []
             with (partial / f"{name}.npy").open("wb") as file:  # mapped, a full disk would end the process unheard
@@ -152,29 +161,16 @@ def write_store(
             "modalities": {name: {"rows": rows[name], "dim": dim} for name in pieces},
             "dtype": "float32",
             "pairs": {split: int((pairs["split"] == split).sum()) for split in SPLITS},
-            "files": {file.name: file_about(file) for file in sorted(partial.iterdir())},
             "software": {package: version(package) for package in ("numpy", "torch", "open_clip_torch")},
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        replace_folder(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        files.seal(partial, STORE, manifest)
     return open_store(path)
 
 
-def replace_folder(partial: Path, path: Path) -> None:
-    """Give a finished folder its name; what had it goes, but not before."""
-    former = path.with_name(f".{path.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
-    if path.exists():
-        os.replace(path, former)
-    try:
-        os.replace(partial, path)
-    except OSError:
-        if former.exists():
-            os.replace(former, path)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
+def _in_blocks(array: np.ndarray) -> list[np.ndarray]:
+    """A matrix in pieces, so that what is made of it needs the memory of a piece; whatever is no matrix as it is."""
+    whole = array.ndim != 2 or len(array) <= BLOCK
+    return [array] if whole else [array[start : start + BLOCK] for start in range(0, len(array), BLOCK)]
 
 
 def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
@@ -189,23 +185,13 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
         raise FileNotFoundError(
             f"{path}: no embedding store; notebook 00_embeddings makes it, or xsae.embeddings.from_arrays"
         )
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        files, modalities = manifest["files"], manifest["modalities"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / 'manifest.json'}: truncated or altered ({error!r}); make the store again") from None
-    hashed = verify or sum(about["bytes"] for about in files.values()) <= ALWAYS_HASHED
-    for name, about in files.items():
-        size = (path / name).stat().st_size if (path / name).is_file() else None
-        if size != about["bytes"]:
-            found = "nothing" if size is None else f"{size} bytes"
-            raise ValueError(f"{path / name}: {about['bytes']} bytes expected, {found} found; make the store again")
-        if hashed and (found := _sha256(path / name)) != about["sha256"]:
-            raise ValueError(f"{path / name}: altered: sha256 {about['sha256'][:12]}… expected, {found[:12]}… found")
+    manifest = files.opened(path, STORE, hashed=False)  # sizes first: a large store is not read to be refused
+    if verify or sum(about["bytes"] for about in manifest["files"].values()) <= ALWAYS_HASHED:
+        manifest = files.opened(path, STORE)
     arrays, norms = {}, {}
-    for name, about in modalities.items():
-        array = _mapped(path / f"{name}.npy", (about["rows"], about["dim"]))
-        norms[name] = _mapped(path / f"{name}_norm.npy", (about["rows"],))
+    for name, (rows, dim) in _shapes(path, manifest).items():
+        array = _mapped(path / f"{name}.npy", (rows, dim))
+        norms[name] = _mapped(path / f"{name}_norm.npy", (rows,))
         sample = np.linalg.norm(array[:: max(len(array) // NORM_SAMPLE, 1)], axis=1)
         if not np.allclose(sample, 1, atol=1e-3):
             worst = sample[np.abs(sample - 1).argmax()]
@@ -214,8 +200,27 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
     return EmbeddingStore(path, manifest, arrays, norms)
 
 
+def _shapes(path: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """modality -> (rows, d) as a manifest has them, once it is found to be a store's."""
+    where, found = path / STORE.marker, manifest.get("modalities")
+    if not isinstance(found, dict) or len(found) < 2:
+        raise ValueError(f"{where}: `modalities` must name two or more, {found!r:.60} found")
+    _check_names(found, str(where))
+    for name, about in found.items():
+        if not isinstance(about, dict) or [type(about.get(key)) for key in ("rows", "dim")] != [int, int]:
+            raise ValueError(f"{where}: rows and dim of {name} must be numbers, {about!r:.60} found")
+    if missing := {"pairs.parquet", *(f"{name}.npy" for name in found)} - set(manifest["files"]):
+        raise ValueError(f"{where}: {min(missing)} is not among its files")
+    return {name: (about["rows"], about["dim"]) for name, about in found.items()}
+
+
 def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.load(file, mmap_mode="r") if file.is_file() else np.empty(0)
+    try:
+        array = np.load(file, mmap_mode="r") if file.is_file() else np.empty(0)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file}: no readable array ({str(error).splitlines()[0][:100]})") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{file}: an archive found; one array is needed")
     if (found := (array.dtype.name, array.shape)) != ("float32", shape):
         raise ValueError(f"{file}: {('float32', shape)} expected, {found} found; make the store again")
     return array
@@ -254,6 +259,7 @@ def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> Em
 def _write_own(
     path: Path, arrays: Mapping[str, np.ndarray | None], held_out: float, seed: int, source: str
 ) -> EmbeddingStore:
+    files.check_free(path, STORE)
     arrays = _check_own(arrays, "arrays")
     if not 0 < held_out < 1:
         raise ValueError(f"held_out: {held_out} found; a share between 0 and 1 is needed")
@@ -264,7 +270,7 @@ def _write_own(
     test = np.random.default_rng(seed).permutation(every)[:n_test]
     pairs = pd.DataFrame({**rows, "split": np.where(np.isin(groups, test), "test", "train")})
     if "caption" in arrays:
-        pairs["caption"] = arrays["caption"].astype(str)
+        pairs["caption"] = arrays["caption"]
     return write_store(path, {name: arrays[name] for name in rows}, pairs, model="own embeddings", source=source)
 
 
@@ -301,9 +307,10 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
     naming the file and what is wrong. Nothing is unpickled.
     """
     with _opened(file) as data:
-        own = [name for name in data.files if not name.startswith("class_")]
-        own = [n for n in own if n in ("image", "text", "caption") or n.endswith("_index") or _is_matrix(data, n)]
-        arrays = {name: data[name] for name in own}
+        about = {name: own for name, own in _headers(data, file).items() if not name.startswith("class_")}
+        own = [n for n in about if n in ("image", "text", "caption") or n.endswith("_index") or _is_matrix(about[n])]
+        _check_shapes({name: about[name] for name in own}, str(file))  # before any is read
+        arrays = {name: _read(data, file, name) for name in own}
     return _check_own(arrays, str(file))
 
 
@@ -313,7 +320,8 @@ def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises FileNotFoundError or ValueError, one line naming the file.
     """
     with _opened(file) as data:
-        return {name: data[name] for name in names if name in data.files}
+        found = _headers(data, file)
+        return {name: _read(data, file, name) for name in names if name in found}
 
 
 @contextmanager
@@ -328,18 +336,60 @@ def _opened(file: Path) -> Iterator[np.lib.npyio.NpzFile]:
             raise ValueError(f"a single array, not {needed}")
         with data:
             yield data
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{file}: not readable: {str(error).splitlines()[0]}") from None
+    except _UNREADABLE as error:
+        if str(error).startswith(f"{file}: "):  # of an array, and in one line already
+            raise
+        raise ValueError(f"{file}: not readable: {_first_line(error)}") from None
 
 
-def _is_matrix(data: np.lib.npyio.NpzFile, name: str) -> bool:
-    """Whether an array is a float matrix (n, d), by its header: what is none need not be read, nor be readable."""
-    if f"{name}.npy" not in data.zip.namelist():
-        return False
-    with data.zip.open(f"{name}.npy") as member:
-        if np.lib.format.read_magic(member) != (1, 0):  # only long headers, those of tables, have another version
-            return False
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+# What zipfile, its decompressors and numpy raise of files that are damaged, encrypted or none of theirs
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError, MemoryError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _headers(data: np.lib.npyio.NpzFile, file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """name -> shape and dtype of the arrays of an `.npz`, from their headers; of no array but those is anything read.
+
+    Raises ValueError where an array is there twice, or is not of the size that its header states.
+    """
+    found = {}
+    for member in data.zip.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name == member.filename:
+            continue  # whatever else is in the archive
+        if name in found:
+            raise ValueError(f"{file}: {name} is there twice; one array of a name is needed")
+        try:
+            with data.zip.open(member) as content:
+                if np.lib.format.read_magic(content) != (1, 0):  # long headers, those of tables: no arrays of ours
+                    continue
+                shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+                size = content.tell() + math.prod(shape) * dtype.itemsize
+        except _UNREADABLE as error:
+            raise ValueError(f"{file}: {name}: not readable: {_first_line(error)}") from None
+        if size != member.file_size and not dtype.hasobject:
+            raise ValueError(
+                f"{file}: {name}: {member.file_size} bytes found where shape {shape} of {dtype} needs {size}; the file "
+                "is damaged"
+            )
+        found[name] = (shape, dtype)
+    return found
+
+
+def _read(data: np.lib.npyio.NpzFile, file: Path, name: str) -> np.ndarray:
+    """An array of an `.npz`. Raises ValueError, one line that names file and array, where it cannot be read."""
+    try:
+        return data[name]
+    except _UNREADABLE as error:
+        raise ValueError(f"{file}: {name}: not readable: {_first_line(error)}") from None
+
+
+def _is_matrix(about: tuple[tuple[int, ...], np.dtype]) -> bool:
+    """Whether an array is a float matrix (n, d), by its header."""
+    shape, dtype = about
     return len(shape) == 2 and np.issubdtype(dtype, np.floating)
 
 
@@ -347,18 +397,31 @@ def _is_matrix(data: np.lib.npyio.NpzFile, name: str) -> bool:
 
 
 def checked(name: str, array: np.ndarray, first: int = 0) -> np.ndarray:
-    """The matrix as float32, once its rows are known to be finite and not zero; `first` is the number of its row 0."""
+    """The matrix as float32, once its rows are known to have a direction; `first` is the number of its row 0."""
     array = np.asarray(array)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+    _check_rows(name, array, first)
+    return array.astype(np.float32, copy=False)
+
+
+def _check_rows(name: str, array: np.ndarray, first: int = 0) -> None:
+    """Raise ValueError for what is no float matrix, and for rows that no unit norm can be given, a block at a time."""
+    if not _is_matrix((array.shape, array.dtype)):
         raise ValueError(f"{name}: {array.dtype} of shape {array.shape} found; a float matrix (n, d) is needed")
-    array = array.astype(np.float32)
-    norms = np.linalg.norm(array, axis=1)
-    for what, bad in (("NaN or infinite", ~np.isfinite(norms)), ("zero", norms == 0)):
-        if bad.any():
-            raise ValueError(
-                f"{name}: {bad.sum()} rows are {what}, the first is row {first + bad.argmax()}; remove them"
-            )
-    return array
+    reasons = ("NaN or infinite", "zero", f"longer than {LONGEST:g}", f"shorter than {1 / LONGEST:g}")
+    found = {reason: [0, 0] for reason in reasons}  # how many rows, and the first of them
+    for start in range(0, len(array), BLOCK):
+        block = array[start : start + BLOCK]
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.linalg.norm(block.astype(np.float64), axis=1)
+        finite, zero = np.isfinite(block).all(axis=1), ~block.any(axis=1)
+        held = (~finite, zero, finite & ~(norms <= LONGEST), ~zero & (norms < 1 / LONGEST))
+        for own, bad in zip(found.values(), held, strict=True):
+            if bad.any() and not own[0]:
+                own[1] = first + start + int(bad.argmax())
+            own[0] += int(bad.sum())
+    for reason, (count, row) in found.items():
+        if count:
+            raise ValueError(f"{name}: {count} rows are {reason}, the first is row {row}; remove them")
 
 
 def _check_names(names: Iterable[str], where: str) -> None:
@@ -377,10 +440,53 @@ def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str,
     names = modalities(given)
     own = {name: given[name] for name in (*names, *(other for other in given if other not in names))}
     _check_names(names, where)
+    shapes = _check_shapes({name: (array.shape, array.dtype) for name, array in own.items()}, where)
     try:
-        shapes = {name: checked(name, own[name]).shape for name in names}
+        for name in names:
+            _check_rows(name, own[name])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    for name, array in own.items():
+        modality = name.removesuffix("_index")
+        if modality != name and (array.min() < 0 or array.max() >= shapes[modality][0]):
+            raise ValueError(
+                f"{where}: {name} goes from {array.min()} to {array.max()}; 0 to {shapes[modality][0] - 1} is valid"
+            )
+    if "caption" in own:
+        own["caption"] = _text(own["caption"], f"{where}: caption")
+    if (n := len(np.unique(_groups(list(_rows(own).values()))))) < 10:
+        raise ValueError(f"{where}: {n} groups of pairs; {_FEW}")
+    return own
+
+
+def _text(array: np.ndarray, where: str) -> np.ndarray:
+    """Captions as text: str as it is, bytes as the UTF-8 that they must be."""
+    if array.dtype.kind not in "USO":
+        raise ValueError(f"{where}: {array.dtype} found; text is needed")
+    texts = []
+    for row, own in enumerate(array.tolist()):
+        try:
+            text = own.decode() if isinstance(own, bytes) else own
+            if not isinstance(text, str):
+                raise ValueError(f"{where}: row {row} is {type(text).__name__}; text is needed")
+            text.encode()  # half a surrogate pair is no text that a file could hold
+        except UnicodeError:
+            raise ValueError(f"{where}: row {row} is not UTF-8: {own!r:.60}") from None
+        texts.append(text)
+    return np.array(texts, dtype=str)
+
+
+def _check_shapes(about: Mapping[str, tuple[tuple[int, ...], np.dtype]], where: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the modalities among arrays of one's own, once all arrays are found to fit together.
+
+    about: name -> shape and dtype, which is all that is looked at. Raises ValueError, one line that names the array.
+    """
+    names = modalities(about)
+    for name in names:
+        if not _is_matrix(about[name]):
+            shape, dtype = about[name]
+            raise ValueError(f"{where}: {name}: {dtype} of shape {shape} found; a float matrix (n, d) is needed")
+    shapes = {name: about[name][0] for name in names}
     if len(names) < 2:
         found = f"`{names[0]}` alone" if names else "none"
         raise ValueError(f"{where}: {found} found; at least two modalities, such as `image` and `text`, are needed")
@@ -388,7 +494,7 @@ def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str,
         shown = ", ".join(f"{name} {dim}" for name, (_, dim) in shapes.items())
         raise ValueError(f"{where}: dimensions differ ({shown}); one joint space has one")
 
-    index = {name.removesuffix("_index"): array for name, array in own.items() if name.endswith("_index")}
+    index = {name.removesuffix("_index"): own for name, own in about.items() if name.endswith("_index")}
     if unknown := [name for name in index if name not in names]:
         raise ValueError(f"{where}: {unknown[0]}_index is of no modality; found {', '.join(names)}")
     counts = {name: n for name, (n, _) in shapes.items() if name not in index}
@@ -397,22 +503,15 @@ def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str,
             f"{name} has {n} rows" if i == 0 else f"{name} {n}" for i, (name, n) in enumerate(counts.items())
         )
         raise ValueError(f"{where}: {shown}; equal counts or an `{next(iter(counts))}_index` are needed")
-    n_pairs = next(iter(counts.values())) if counts else max(array.size for array in index.values())
-    few = "at least 10 that share no row are needed to train and hold out"
+    n_pairs = next(iter(counts.values())) if counts else max(math.prod(shape) for shape, _ in index.values())
     if n_pairs < 10:
-        raise ValueError(f"{where}: {n_pairs} pairs; {few}")
-    for name, array in index.items():
-        if array.shape != (n_pairs,) or not np.issubdtype(array.dtype, np.integer):
-            raise ValueError(f"{where}: {name}_index is {array.dtype} {array.shape}; integers ({n_pairs},) are needed")
-        if array.min() < 0 or array.max() >= shapes[name][0]:
-            raise ValueError(
-                f"{where}: {name}_index goes from {array.min()} to {array.max()}; 0 to {shapes[name][0] - 1} is valid"
-            )
-    if "caption" in own and own["caption"].shape != (n_pairs,):
-        raise ValueError(f"{where}: caption has shape {own['caption'].shape}; one per pair, ({n_pairs},), is needed")
-    if (n := len(np.unique(_groups(list(_rows(own).values()))))) < 10:
-        raise ValueError(f"{where}: {n} groups of pairs; {few}")
-    return own
+        raise ValueError(f"{where}: {n_pairs} pairs; {_FEW}")
+    for name, (shape, dtype) in index.items():
+        if shape != (n_pairs,) or not np.issubdtype(dtype, np.integer):
+            raise ValueError(f"{where}: {name}_index is {dtype} {shape}; integers ({n_pairs},) are needed")
+    if "caption" in about and about["caption"][0] != (n_pairs,):
+        raise ValueError(f"{where}: caption has shape {about['caption'][0]}; one per pair, ({n_pairs},), is needed")
+    return shapes
 
 
 def _check_pairs(pairs: pd.DataFrame, counts: Mapping[str, int], where: str) -> None:
@@ -429,13 +528,3 @@ def _check_pairs(pairs: pd.DataFrame, counts: Mapping[str, int], where: str) -> 
             raise ValueError(
                 f"{where}: {name} row {both[0]} is in train and in test pairs; the splits must be disjoint"
             )
-
-
-def file_about(file: Path) -> dict:
-    """Size and sha256 of a file."""
-    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -10,11 +10,10 @@ the parts become one store, and go.
 
 import csv
 import io
-import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,11 +24,16 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from xsae.embeddings import EmbeddingStore, file_about, open_store, replace_folder, write_store
+from xsae import files
+from xsae.embeddings import STORE, EmbeddingStore, open_store, write_store
 from xsae.encoders import Encoder, resolve
 from xsae.sources import Sample, Skipped, Source, mentions, open_source
 
 MODALITIES = ("image", "text")
+# What is decoded, whatever a file's name says: others reach programs outside, as EPS does Ghostscript. Of a GIF, the
+# first frame.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+PART = files.Kind("part of an extraction", "part.json", "xsae.part.1")
 _SKIPPED = ("source", "part", "key", "reason")
 
 
@@ -97,7 +101,7 @@ class Extraction:
         Raises FileNotFoundError naming a part that is missing, ValueError one that was altered.
         """
         if self._finished():
-            shutil.rmtree(self.folder(0, 0).parent, ignore_errors=True)  # of a merge that was killed at its very end
+            self._remove_parts()  # of a merge that was killed at its very end
             return open_store(self.out)
         for at in self.parts:
             if not self._part_there(*at):
@@ -106,11 +110,10 @@ class Extraction:
         pairs, skipped, first = [], [], dict.fromkeys(MODALITIES, 0)
         for at in tqdm(self.parts, "merge"):
             folder = self.folder(*at)
-            for name, about in json.loads((folder / "part.json").read_text())["files"].items():
-                if file_about(folder / name) != about:
-                    raise ValueError(
-                        f"{folder / name}: altered since it was written; remove {folder} and extract again"
-                    )
+            try:
+                files.opened(folder, PART)
+            except ValueError as error:
+                raise ValueError(f"{error}; remove {folder} and extract again") from None
             own = pd.read_parquet(folder / "pairs.parquet")
             for name in MODALITIES:
                 own[name] += first[name]
@@ -132,12 +135,20 @@ class Extraction:
         reasons = Counter(reason for *_, reason in skipped)
         about = {"skipped": {"count": len(skipped), "reasons": dict(sorted(reasons.items())), "samples": skipped}}
         store = write_store(self.out, pieces, joined, model=self.model_name, source=self.source_name, about=about)
-        shutil.rmtree(self.folder(0, 0).parent)
+        self._remove_parts()
         return store
+
+    def _remove_parts(self) -> None:
+        """Remove the parts, and their folder where nothing else is in it."""
+        for at in self.parts:
+            files.remove(self.folder(*at), PART)
+        with suppress(OSError):
+            self.folder(0, 0).parent.rmdir()
 
     def _finished(self) -> bool:
         """Whether the store is there already, made of what is asked for."""
-        if not (self.out / "manifest.json").is_file():
+        if not (self.out / STORE.marker).is_file():
+            files.check_free(self.out, STORE)
             return False
         manifest = open_store(self.out).manifest
         found = (manifest["model"], manifest["source"])
@@ -146,13 +157,14 @@ class Extraction:
         return True
 
     def _part_there(self, source: int, part: int) -> bool:
-        file = self.folder(source, part) / "part.json"
-        if not file.is_file():
+        folder = self.folder(source, part)
+        if not (folder / PART.marker).is_file():
+            files.check_free(folder, PART)
             return False
-        about = json.loads(file.read_text())
-        about.pop("files")
+        said = files.opened(folder, PART, hashed=False)
+        about = {name: said.get(name) for name in self._about(source, part)}
         if about != self._about(source, part):
-            raise ValueError(f"{file.parent}: made of {about}; remove {file.parent.parent} to begin anew")
+            raise ValueError(f"{folder}: made of {about}; remove {folder.parent} to begin anew")
         return True
 
     def _about(self, source: int, part: int) -> dict:
@@ -170,10 +182,7 @@ class _Part:
 
     def write(self, folder: Path, about: dict) -> None:
         """Write the part's folder, whole or not at all."""
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        with files.folder(folder, PART) as partial:
             for name, rows in self.rows.items():
                 np.save(partial / f"{name}.npy", np.concatenate(rows) if rows else np.empty((0, 0), np.float32))
             columns = ["image", "text", "split", "key", "caption", "concepts", "mentions"]
@@ -182,11 +191,7 @@ class _Part:
             with (partial / "skipped.csv").open("w", newline="") as file:
                 rows = ((about["source"], about["part"], *own) for own in self.skipped)
                 csv.writer(file, lineterminator="\n").writerows([_SKIPPED, *rows])
-            about = about | {"files": {file.name: file_about(file) for file in sorted(partial.iterdir())}}
-            (partial / "part.json").write_text(json.dumps(about, indent=2) + "\n")
-            replace_folder(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            files.seal(partial, PART, about)
 
 
 class _Images(Dataset):
@@ -197,15 +202,26 @@ class _Images(Dataset):
 
     def __getitem__(self, sample: Sample) -> torch.Tensor | str:
         try:
+            if isinstance(sample.image, str) and not Path(sample.image).is_file():  # to read a pipe would never end
+                return "not a file" if Path(sample.image).exists() else "no such file"
             file = sample.image if isinstance(sample.image, str) else io.BytesIO(sample.image)
-            with Image.open(file) as image:
-                return self.preprocess(image)
+            with Image.open(file, formats=FORMATS) as image:
+                return self.preprocess(_eight_bits(image))
         except FileNotFoundError:
             return "no such file"
         except UnidentifiedImageError:
             return "empty file" if sample.image == b"" else "not an image"
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
             return f"damaged image: {str(error)[:80]}"
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits a pixel at 8, which Pillow would cut to white. Raises ValueError for more bits."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{image.mode} pixels of 32 bits, whose range is not known")
+    return image
 
 
 def _embed(

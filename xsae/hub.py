@@ -1,15 +1,19 @@
 """What models share through a hub's repository, or a folder that looks like one: files in, files out, and the card."""
 
+import html
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
+from xsae import files
+
 _FILES = ["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]  # nothing else is ever fetched, nothing unpickled
 _USE = """from xsae.{module} import {name}
 
-own = {name}.from_pretrained("{place}")
+own = {name}.from_pretrained({place})
 {line}"""
 _LINES = {
     "Method": ("methods", 'codes = own.transform("image", x)          # x (n, d): sparse (n, L), one order of latents'),
@@ -20,11 +24,19 @@ _LINES = {
 class Shared(ModelHubMixin):
     """huggingface_hub's `save_pretrained`, `push_to_hub` and `from_pretrained`, with errors of one line."""
 
+    KIND: files.Kind  # of the folder
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the folder, whole or not at all: a new one, an empty one, or over one of the same kind, whose card
+        stays. options: as huggingface_hub has them. Raises FileExistsError where anything else is there."""
+        with files.folder(Path(save_directory), self.KIND) as partial:
+            return super().save_pretrained(partial, **options)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Load from a folder or a repository of the hub; options: `revision`, `token`, `cache_dir`, `local_files_only`,
         `force_download`. Raises OSError where it cannot be had, ValueError where a file is not what was written."""
-        return super().from_pretrained(fetch(str(pretrained_model_name_or_path), **options))
+        return cls._from_pretrained(model_id=str(fetch(str(pretrained_model_name_or_path), **options)))
 
 
 def fetch(model_id: str, **options: Any) -> Path:
@@ -51,14 +63,20 @@ def card(name: str, facts: Mapping[str, Any], place: str = "", results: Sequence
         library_name="xsae", license="mit", tags=["sparse-autoencoder", "interpretability", "vision-language"]
     )
     module, line = _LINES[name]
-    table = "\n".join(f"| {label} | {value} |" for label, value in facts.items())
+    own = {"module": module, "name": name, "place": json.dumps(place or "this/folder"), "line": line}
+    table = "\n".join(f"| {label} | {_cell(value)} |" for label, value in facts.items())
     parts = [
         f"---\n{about.to_yaml()}\n---",
         "# Sparse autoencoders of a joint embedding" if name == "Method" else "# A sparse autoencoder",
         f"| | |\n|---|---|\n{table}",
-        *(["## Figures on held-out pairs\n\n" + "\n".join(f"- {own}" for own in results)] if results else []),
-        f"## Use\n\n```python\n{_USE.format(module=module, name=name, place=place or 'this/folder', line=line)}\n```",
+        *(["## Figures on held-out pairs\n\n" + "\n".join(f"- {figure}" for figure in results)] if results else []),
+        f"## Use\n\n```python\n{_USE.format(**own)}\n```",
         "Made with xsae, after *Same Concept, Different Directions: Cross-Modal Feature Heterogeneity in Sparse "
         "Autoencoders* (arXiv 2606.29888).",
     ]
     return ModelCard("\n\n".join(parts) + "\n")
+
+
+def _cell(value: Any) -> str:
+    """Text as a cell of a Markdown table, which may come from anybody's file: no markup, no further cells or lines."""
+    return " ".join(html.escape(str(value), quote=False).replace("|", "\\|").split())

@@ -9,16 +9,15 @@ open_clip's (Radford et al. 2021).
 
 import argparse
 import logging
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import open_clip
 from tqdm.auto import tqdm
 
+from xsae import files
 from xsae.classes import average_templates
-from xsae.embeddings import EmbeddingStore, read_npz
+from xsae.embeddings import STORE, EmbeddingStore, read_npz
 from xsae.encoders import Encoder
 from xsae.extraction import Extraction
 from xsae.sources import imagenet_names
@@ -48,9 +47,8 @@ def add(file: Path, arrays: dict[str, np.ndarray]) -> None:
     """Put arrays into an `.npz`, in the place of those that have their names; the old file stays until it is whole."""
     with np.load(file, allow_pickle=False) as data:
         kept = {name: data[name] for name in data.files if name not in arrays}
-    partial = file.with_suffix(".partial.npz")
-    np.savez(partial, **kept, **arrays)
-    os.replace(partial, file)
+    with files.file(file) as partial:
+        np.savez(partial, **kept, **arrays)
 
 
 def main() -> None:
@@ -78,7 +76,7 @@ def main() -> None:
         extraction.extract(encoder=encoder)
         arrays = classes(encoder, extraction.merge())
         add(arguments.into, arrays)
-        shutil.rmtree(extraction.out)
+        files.remove(extraction.out, STORE)
     except (ValueError, OSError) as error:
         parser.exit(2, f"error: {' '.join(str(error).split())}\n")
     shown = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

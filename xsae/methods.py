@@ -9,7 +9,6 @@
 | `posthoc` | those of `separated` | reconstruction | an `Alignment` re-indexes each but the first |
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,15 +19,15 @@ import numpy as np
 from huggingface_hub import ModelCard
 from scipy import sparse
 
+from xsae import files
 from xsae.alignment import Alignment
 from xsae.hub import Shared, card
 from xsae.paths import RunPaths
 from xsae.sae import SparseAutoencoder
 from xsae.training import METHODS as TRAINED
-from xsae.training import load
+from xsae.training import load, load_saes
 
 METHODS = (*TRAINED, "posthoc")
-_FORMAT = "xsae.method.1"
 
 
 @dataclass
@@ -38,6 +37,8 @@ class Method(Shared):
     `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's. Their folder: a checkpoint folder per
     autoencoder, `alignment/<modality>.safetensors`, and `config.json`, which says whose is which.
     """
+
+    KIND = files.Kind("shared method", "config.json", "xsae.method.2")
 
     saes: dict[str, SparseAutoencoder]
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
@@ -60,20 +61,24 @@ class Method(Shared):
         for modality, alignment in self.alignments.items():
             alignment.save(save_directory / "alignment" / f"{modality}.safetensors")
         whose = {modality: places[id(sae)] for modality, sae in self.saes.items()}
-        about = {"format": _FORMAT, "modalities": whose, "aligned": list(self.alignments)}
-        (save_directory / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+        files.seal(save_directory, self.KIND, {"modalities": whose, "aligned": list(self.alignments)})
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **_: Any) -> "Method":
         folder = Path(model_id)
-        try:
-            about = json.loads((folder / "config.json").read_text())
-            places, aligned = about["modalities"], about["aligned"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / 'config.json'}: no shared method's ({error!r})") from None
-        loaded = {place: SparseAutoencoder.load(folder / place) for place in sorted(set(places.values()))}
-        alignments = {m: Alignment.load(folder / "alignment" / f"{m}.safetensors") for m in aligned}
-        return cls({m: loaded[place] for m, place in places.items()}, alignments)
+        about = files.opened(folder, cls.KIND)
+        saes, aligned = load_saes(folder, cls.KIND, about), about.get("aligned")
+        known = [own for own in list(saes)[1:] if f"alignment/{own}.safetensors" in about["files"]]
+        if not isinstance(aligned, list) or sorted(map(str, aligned)) != sorted(known):
+            raise ValueError(f"{folder / cls.KIND.marker}: `aligned`: {known} expected, {aligned!r:.60} found")
+        alignments = {own: Alignment.load(folder / "alignment" / f"{own}.safetensors") for own in aligned}
+        for own, alignment in alignments.items():
+            if len(alignment.permutation_) != saes[own].config.latents:
+                raise ValueError(
+                    f"{folder}: the alignment of {own} is of {len(alignment.permutation_)} latents, its autoencoder of "
+                    f"{saes[own].config.latents}"
+                )
+        return cls(saes, alignments)
 
     def generate_model_card(
         self, facts: Mapping[str, Any] = MappingProxyType({}), results: Sequence[str] = (), place: str = ""

@@ -39,6 +39,11 @@ class RunPaths:
         return output_root() / "artifacts" / self.run
 
     @property
+    def lock(self) -> Path:
+        """What the processes of the run hold (`xsae.lock`)."""
+        return self.artifacts / "run.lock"
+
+    @property
     def encoders(self) -> Path:
         """Weights of encoders that the run trained anew."""
         return self.artifacts / "encoders"

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from xsae import files
 from xsae.embeddings import open_store
 from xsae.notebooks import MADE_BY
 from xsae.paths import ROOT, RunPaths
@@ -56,9 +57,8 @@ def references(result: str) -> pd.DataFrame:
 def write_table(run: str, name: str, frame: pd.DataFrame) -> Path:
     """Write results/<run>/<name>.csv whole or not at all. Same values, same bytes: seven significant digits."""
     path = RunPaths(run).results / f"{name}.csv"
-    partial = _partial(path)
-    frame.to_csv(partial, index=False, float_format="%.7g", lineterminator="\n")
-    os.replace(partial, path)
+    with files.file(path) as partial:
+        frame.to_csv(partial, index=False, float_format="%.7g", lineterminator="\n")
     return path
 
 
@@ -106,9 +106,8 @@ def save_figure(run: str, name: str, figure: Figure) -> Path:
     """Write figures/<run>/<name>.pdf and .png (200 dpi), each whole or not at all; returns the PNG's path."""
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
         path = RunPaths(run).figures / f"{name}{suffix}"
-        partial = _partial(path)
-        figure.savefig(partial, format=suffix[1:], dpi=200, bbox_inches="tight", metadata=metadata)
-        os.replace(partial, path)
+        with files.file(path) as partial:
+            figure.savefig(partial, format=suffix[1:], dpi=200, bbox_inches="tight", metadata=metadata)
     return path
 
 
@@ -130,15 +129,8 @@ def record(run: str, notebook: str, parameters: Mapping[str, Any], seconds: floa
         "packages": {package: version(package) for package in PACKAGES},
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
     }
-    path = paths.results / "manifest" / f"{notebook}.json"
-    partial = _partial(path)
-    partial.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(partial, path)
-
-
-def _partial(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.partial")
+    with files.file(paths.results / "manifest" / f"{notebook}.json") as partial:
+        partial.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _git_commit() -> str:

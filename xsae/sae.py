@@ -1,8 +1,5 @@
 """The sparse autoencoder: a page of model, and its checkpoint."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, vstack
 from torch import Tensor, nn
 
+from xsae import files
 from xsae.activations import ACTIVATIONS, Code
 from xsae.hub import Shared, card
 from xsae.kernels import decode
@@ -45,11 +43,7 @@ class SAEConfig:
             raise ValueError(f"activation: {self.activation!r} is unknown; one of {', '.join(ACTIVATIONS)}")
 
 
-def _config(values: dict) -> SAEConfig:
-    return SAEConfig(**{name: value for name, value in values.items() if name != "sha256"})
-
-
-class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}):
+class SparseAutoencoder(nn.Module, Shared):
     """Sparse autoencoder (paper, Method; Gao et al. 2024, Eq. 2-3).
 
         pre  = W_enc (x - b_dec) + b_enc               W_enc: `encoder` (L, d), b_enc: `encoder_bias` (L,)
@@ -60,6 +54,8 @@ class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}
     here, and the decoder's where `training.train` puts it.
     `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's; a checkpoint's folder is their format.
     """
+
+    KIND = files.Kind("autoencoder's checkpoint", "config.json", "xsae.sae.1")
 
     def __init__(self, config: SAEConfig, seed: int = 0) -> None:
         super().__init__()
@@ -141,19 +137,17 @@ class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}
     # --- checkpoint: a folder with model.safetensors and config.json ---
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint folder `path`: to a temporary name first, then renamed over what was there."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self._save_pretrained(partial)
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
+        """Write the checkpoint folder `path`, whole or not at all; one that was there is replaced, anything else never.
+
+        Raises FileExistsError where anything else is there, ValueError where weights are no autoencoder's.
+        """
+        with files.folder(path, self.KIND) as partial:
+            self._save_pretrained(partial)
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        self._check_weights("weights")
         save_file(self.state_dict(), save_directory / "model.safetensors")
-        config = asdict(self.config) | {"sha256": _sha256(save_directory / "model.safetensors")}
-        (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        files.seal(save_directory, self.KIND, asdict(self.config))
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **_: Any) -> "SparseAutoencoder":
@@ -169,26 +163,42 @@ class SparseAutoencoder(nn.Module, Shared, coders={SAEConfig: (asdict, _config)}
 
         Raises FileNotFoundError where there is none, ValueError where a file is not what was written.
         """
-        path = Path(path)
-        for name in ("config.json", "model.safetensors"):
-            if not (path / name).is_file():
-                raise FileNotFoundError(f"{path / name}: not there; a checkpoint folder holds it")
+        weights, config = Path(path) / "model.safetensors", _read_config(Path(path), files.opened(path, cls.KIND))
         try:
-            config = json.loads((path / "config.json").read_text())
-            expected = config.pop("sha256")
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path / 'config.json'}: not a checkpoint's config ({error!r})") from None
-        if unknown := set(config) - {field.name for field in fields(SAEConfig)}:
-            raise ValueError(f"{path / 'config.json'}: unknown key {sorted(unknown)[0]!r}")
-        if (found := _sha256(path / "model.safetensors")) != expected:
-            found, expected = f"{found[:12]}…", f"{expected[:12]}…"
-            raise ValueError(
-                f"{path / 'model.safetensors'}: truncated or altered: sha256 {found} found, {expected} written"
-            )
-        model = cls(SAEConfig(**config))
-        model.load_state_dict(load_file(path / "model.safetensors"))
+            with torch.device("meta"):  # shapes alone, before the file is found to have them
+                expected = {name: ("F32", tuple(own.shape)) for name, own in cls(config).state_dict().items()}
+        except (TypeError, RuntimeError):  # beyond what torch can count
+            size = f"dim {config.dim} and latents {config.latents}"
+            raise ValueError(f"{Path(path) / 'config.json'}: {size} are more than any file holds") from None
+        if (found := files.tensor_shapes(weights)) != expected:
+            wrong = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+            shown = [" ".join(map(str, own.get(wrong, ["nothing"]))) for own in (expected, found)]
+            raise ValueError(f"{weights}: {wrong}: {shown[0]} expected by config.json, {shown[1]} found")
+        model = cls(config)
+        model.load_state_dict(load_file(weights))
+        model._check_weights(str(weights))
         return model
 
+    def _check_weights(self, where: str) -> None:
+        """Raise ValueError for weights that are not finite, or directions that are not of unit norm."""
+        for name, own in self.state_dict().items():
+            if not own.isfinite().all():
+                raise ValueError(f"{where}: {name} holds NaN or infinity; an autoencoder's weights are finite")
+        norms = self.dictionary.detach().norm(dim=1)
+        if not torch.allclose(norms, torch.ones_like(norms), atol=1e-3):
+            worst = norms[(norms - 1).abs().argmax()]
+            raise ValueError(f"{where}: dictionary: directions of unit norm expected, one of norm {worst:.3g} found")
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+def _read_config(folder: Path, said: dict[str, Any]) -> SAEConfig:
+    """The config that a checkpoint's marker states. Raises ValueError, one line, where it states none."""
+    where, known = folder / "config.json", {field.name: field.type for field in fields(SAEConfig)}
+    if wrong := sorted(set(said) - {"format", "files"} ^ set(known)):
+        raise ValueError(f"{where}: {'unknown' if wrong[0] in said else 'missing'} key {wrong[0]!r}")
+    for name, kind in known.items():
+        if type(said[name]) is not kind:
+            raise ValueError(f"{where}: {name}: {said[name]!r:.60} found; {kind.__name__} is needed")
+    try:
+        return SAEConfig(**{name: said[name] for name in known})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

@@ -13,7 +13,6 @@ it is a schedule (`final_scale`). The scenes seen here (seed 1) are never those 
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from xsae import scenes
+from xsae import files, scenes
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBED_DIM = 128
@@ -187,15 +186,13 @@ def train(name: str, out: Path, settings: EncoderTraining, progress: bool = True
             bar.set_postfix_str(f"loss {loss.item():.2f}, matched {matched:.2f}, gap {gap:.2f}", refresh=False)
     bar.close()
 
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.safetensors"
-    partial = path.with_suffix(".partial")
-    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, partial)
     about = {"backbone": name, "open_clip": open_clip.__version__, "torch": torch.__version__, **asdict(settings)}
     about |= {"final_loss": round(loss.item(), 4), "minutes": round((time.time() - began) / 60, 1)}
-    (out / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
-    os.replace(partial, path)
+    path = Path(out) / f"{name}.safetensors"
+    with files.file(path) as partial:
+        save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, partial)
+    with files.file(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(about, indent=2) + "\n")
     return path
 
 

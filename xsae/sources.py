@@ -26,6 +26,7 @@ import numpy as np
 import open_clip
 import pandas as pd
 from datasets import Features, IterableDataset, Value, load_dataset
+from datasets.packaged_modules.webdataset import webdataset
 from fsspec.core import url_to_fs
 from PIL import Image
 from timm.data import ImageNetInfo
@@ -34,6 +35,7 @@ from torchvision.datasets import ImageFolder
 from xsae import scenes, world
 from xsae.embeddings import SPLITS
 
+webdataset.WebDataset.DECODERS = {}  # of `datasets`: a member that it cannot decode would end its shard
 PART = 1024  # samples of a part, where the source has no parts of its own
 CC3M = "hf://datasets/pixparse/cc3m-wds/cc3m-train-*.tar"  # 576 shards, 2,905,954 of 3,318,333 pairs (its card)
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -84,7 +86,7 @@ def open_source(spec: str) -> Source:
 class Listed:
     """A source that is known whole: parts of `PART` samples; `make(i)` gives sample i."""
 
-    def __init__(self, name: str, n: int, make: Callable[[int], Sample]) -> None:
+    def __init__(self, name: str, n: int, make: Callable[[int], Sample | Skipped]) -> None:
         self.name, self.n, self.make = name, n, make
         self.n_parts = -(-n // PART)
 
@@ -99,7 +101,7 @@ class WebDataset:
     def __init__(self, name: str, where: str, split: str) -> None:
         self.name, self.split = name, split or "train"
         # Named here, for `datasets` would infer the fields from the first samples and fail where later ones differ.
-        fields = {"__key__": Value("string"), "txt": Value("string"), **dict.fromkeys(_IMAGES, Value("binary"))}
+        fields = {"__key__": Value("string"), "txt": Value("binary"), **dict.fromkeys(_IMAGES, Value("binary"))}
         try:
             files, pattern = url_to_fs(where)
             if not files.glob(pattern):  # `datasets` would take that for an empty shard
@@ -120,8 +122,11 @@ class WebDataset:
                 found = [row[field] for field in _IMAGES if row[field] is not None]
                 if len(found) != 1:
                     yield Skipped(key, f"{len(found)} images in the sample")
-                else:
-                    yield Sample(key, found[0], (row["txt"] or "",), self.split)
+                    continue
+                try:
+                    yield Sample(key, found[0], ((row["txt"] or b"").decode(),), self.split)
+                except UnicodeDecodeError:
+                    yield Skipped(key, "caption is not UTF-8")
         except (tarfile.TarError, ValueError) as error:
             yield Skipped(f"shard {index} after {key}", f"unreadable: {' '.join(str(error).split())[:100]}")
         except Exception as error:
@@ -133,16 +138,21 @@ def folder(name: str, where: str, split: str) -> Listed:
     file = Path(where)
     if not file.is_file() or file.suffix not in (".csv", ".jsonl"):
         raise FileNotFoundError(f"{name}: a .csv or .jsonl file with the columns `file_name` and `caption` is needed")
-    table = pd.read_csv(file, keep_default_na=False) if file.suffix == ".csv" else pd.read_json(file, lines=True)
+    table = _table(name, file)
     text = "captions" if "captions" in table and file.suffix == ".jsonl" else "caption"
     for column in ("file_name", text):
         if column not in table:
             raise ValueError(f"{name}: column `{column}` is missing; found {', '.join(map(str, table.columns))}")
-    captions = table[text].map(lambda own: tuple(map(str, own)) if isinstance(own, list) else (str(own),))
+    if not all(isinstance(own, str) and own for own in table["file_name"]):
+        raise ValueError(f"{name}: column `file_name` must hold a name in every row")
+    captions = table[text].map(lambda own: tuple(map(_caption, own if isinstance(own, list) else [own])))
     grouped = captions.groupby(table["file_name"], sort=False).sum()  # a row each, or a row per image
     if "split" in table:
-        if unknown := set(table["split"]) - set(SPLITS):
+        if unknown := set(map(str, table["split"])) - set(SPLITS):
             raise ValueError(f"{name}: split {sorted(unknown)[0]!r} is unknown; one of {', '.join(SPLITS)}")
+        of_one = table.groupby("file_name", sort=False)["split"].nunique()
+        if (of_one > 1).any():
+            raise ValueError(f"{name}: {of_one.idxmax()} is in two splits; an image belongs to one")
         splits = table.groupby("file_name", sort=False)["split"].first()
     else:
         held = np.random.default_rng(0).permutation(len(grouped)) < len(grouped) // 5
@@ -155,39 +165,86 @@ def folder(name: str, where: str, split: str) -> Listed:
     return Listed(name, len(kept), sample)
 
 
+def _table(name: str, file: Path) -> pd.DataFrame:
+    """The rows of a CSV or JSONL file, all of it as it is written: no name is a number, no caption a date.
+
+    Raises ValueError, one line, where it is neither.
+    """
+    try:
+        if file.suffix == ".csv":
+            return pd.read_csv(file, keep_default_na=False, dtype=str)
+        rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:  # of pandas' and json's readers, and of the encoding
+        raise ValueError(f"{name}: not readable: {' '.join(str(error).split())[:200]}") from None
+    if wrong := [row for row in rows if not isinstance(row, dict)]:
+        raise ValueError(f"{name}: not readable: a line holds {wrong[0]!r:.60}; an object is needed")
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _caption(own: object) -> str:
+    """A caption as text; one that is missing is empty, and so left out and counted."""
+    return "" if own is None or own != own else str(own)
+
+
 def coco(name: str, where: str, split: str) -> Listed:
     """MS-COCO 2014 with Karpathy's split."""
     root = Path(where)
     try:
-        listed = json.loads((root / "dataset_coco.json").read_text())["images"]
-    except (OSError, ValueError, KeyError):
+        listed = json.loads(_file(root / "dataset_coco.json").read_text())["images"]
+        if not isinstance(listed, list):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise FileNotFoundError(
             f"{name}: {root / 'dataset_coco.json'}, Karpathy's split, is not there or not readable"
         ) from None
     ours = {"train": "train", "restval": "train", "test": "test"}
-    images = [image for image in listed if ours.get(image["split"], "") in ([split] if split else SPLITS)]
-    labels, holds = coco_objects(root)
+    # Without a split it cannot be told whether an entry is asked for: it is left out, and that is counted.
+    asked = (split,) if split else SPLITS
+    images = [own for own in listed if not _whole(own) or ours.get(own["split"], "") in asked]
+    try:
+        labels, holds = coco_objects(root)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"{name}: {root / 'annotations'}: not COCO's instances ({reason})") from None
 
-    def sample(i: int) -> Sample:
+    def sample(i: int) -> Sample | Skipped:
         image = images[i]
-        captions = tuple(sentence["raw"] for sentence in image["sentences"])
+        if not _whole(image):
+            known = image.get("filename") if isinstance(image, dict) else None
+            return Skipped(str(known or f"entry {i}"), "no split, file name or sentences")
+        captions = tuple(_caption(sentence.get("raw")) for sentence in image["sentences"])
         return Sample(
             image["filename"],
             str(root / image["filepath"] / image["filename"]),
             captions,
             ours[image["split"]],
-            tuple(sorted(holds.get(image["cocoid"], ()))),
+            tuple(sorted(holds.get(image.get("cocoid"), ()))),
             tuple(mentions(caption, labels) for caption in captions),
         )
 
     return Listed(name, len(images), sample)
 
 
+def _whole(image: object) -> bool:
+    """Whether an entry of Karpathy's split says what is needed."""
+    if not isinstance(image, dict) or not isinstance(image.get("sentences"), list):
+        return False
+    named = all(isinstance(image.get(key), str) for key in ("filename", "filepath", "split"))
+    return named and all(isinstance(sentence, dict) for sentence in image["sentences"])
+
+
+def _file(path: Path) -> Path:
+    """The path, if it is a file's. Raises FileNotFoundError else: to read a pipe, say, would never end."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path
+
+
 def coco_objects(root: Path) -> tuple[tuple[str, ...], dict[int, set[str]]]:
     """The object labels, `object:dog`, and those of each image by its COCO id; none where there are no annotations."""
     labels, holds = set(), {}
     for file in sorted((root / "annotations").glob("instances_*.json")):
-        about = json.loads(file.read_text())
+        about = json.loads(_file(file).read_text())
         names = {category["id"]: f"object:{category['name']}" for category in about["categories"]}
         labels |= set(names.values())
         for own in about["annotations"]:

@@ -6,15 +6,13 @@ alone. `posthoc` is `separated` plus an `Alignment`, fitted afterwards. `iso_ene
 plus a penalty on the codes of pairs, weighted by the setting of that name.
 """
 
-import json
 import math
-import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,13 +20,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xsae import processes
+from xsae import files, processes
 from xsae.batches import epoch
 from xsae.penalties import PENALTIES
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 METHODS = ("shared", "shared_bias", *PENALTIES, "separated")
 BIAS_STARTS = ("mean", "zero")
+CHECKPOINT = files.Kind("training's checkpoint", "training.json", "xsae.training.1")
 DEVICES = ("cpu", "cuda", "auto")
 BY_ROW = ("topk", "matryoshka")  # the activations of which a row's code depends on no other row
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -420,6 +419,7 @@ def train_or_load(
     """
     if is_trained(folder, method, config, seed, data_hash):
         return load(folder, data_hash)
+    files.check_free(folder, CHECKPOINT)  # before hours of training
     saes, history = train(method, arrays, rows, config, seed, progress)
     save(folder, saes, history, method, config, seed, data_hash)
     return saes, history
@@ -440,20 +440,14 @@ def save(
     data_hash: str,
 ) -> None:
     """Keep what `train` gave in `folder`, whole or not at all, with all that decides its bytes."""
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     places = {id(sae): "+".join(m for m in saes if saes[m] is sae) for sae in saes.values()}
-    for modality, sae in saes.items():
-        if places[id(sae)].startswith(modality):
-            sae.save(partial / places[id(sae)])
-    history.to_csv(partial / "history.csv", index=False)
     about = {"settings": _describe(method, config, seed, data_hash)}
     about["modalities"] = {modality: places[id(sae)] for modality, sae in saes.items()}
-    (partial / "training.json").write_text(json.dumps(about, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with files.folder(folder, CHECKPOINT) as partial:
+        for sae in {id(own): own for own in saes.values()}.values():
+            sae.save(partial / places[id(sae)])
+        history.to_csv(partial / "history.csv", index=False)
+        files.seal(partial, CHECKPOINT, about)
 
 
 def _describe(method: str, config: TrainingConfig, seed: int, data_hash: str) -> dict:
@@ -475,15 +469,32 @@ def load(folder: Path, data_hash: str) -> tuple[dict[str, SparseAutoencoder], pd
         raise FileNotFoundError(f"{folder}: no trained autoencoders; notebook 02_sae_training makes them")
     if settings["data"] != data_hash:
         raise ValueError(f"{folder}: trained on other embeddings than the store now holds; run 02_sae_training again")
-    places = json.loads((folder / "training.json").read_text())["modalities"]
+    about = files.opened(folder, CHECKPOINT)
+    return load_saes(folder, CHECKPOINT, about), pd.read_csv(folder / "history.csv")
+
+
+def load_saes(folder: Path, kind: files.Kind, about: Mapping[str, Any]) -> dict[str, SparseAutoencoder]:
+    """The autoencoder of each modality in a folder whose marker says where they are, as `modalities`.
+
+    Raises ValueError where it says no such thing, or as `SparseAutoencoder.load` does.
+    """
+    places = about.get("modalities")
+    whole = isinstance(places, dict) and bool(places)
+    if not whole or any(f"{place}/{SparseAutoencoder.KIND.marker}" not in about["files"] for place in places.values()):
+        raise ValueError(f"{folder / kind.marker}: `modalities` must say whose folder is which, {places!r:.60} found")
     loaded = {place: SparseAutoencoder.load(folder / place) for place in sorted(set(places.values()))}
-    return {m: loaded[place] for m, place in places.items()}, pd.read_csv(folder / "history.csv")
+    if len({(sae.config.dim, sae.config.latents) for sae in loaded.values()}) > 1:
+        raise ValueError(f"{folder}: its autoencoders are not of one d and one number of latents")
+    return {modality: loaded[place] for modality, place in places.items()}
 
 
 def _settings(folder: Path) -> dict | None:
     try:
-        return json.loads((folder / "training.json").read_text())["settings"]
+        settings = files.opened(folder, CHECKPOINT, hashed=False).get("settings")
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, KeyError):
-        raise ValueError(f"{folder / 'training.json'}: truncated or altered; delete {folder} to train again") from None
+    except ValueError as error:
+        raise ValueError(f"{error}; move {folder} away to train again") from None
+    if not isinstance(settings, dict) or "data" not in settings:
+        raise ValueError(f"{folder / CHECKPOINT.marker}: `settings` do not say of which data; train again")
+    return settings

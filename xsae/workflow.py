@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
-from filelock import FileLock, Timeout
-
+from xsae import lock
 from xsae.commands import exit_status, which_run
 from xsae.config import load_config, run_name
 from xsae.paths import ROOT, RunPaths, output_root
+
+ENDING = 20  # seconds that an interrupted run has to end its jobs
 
 
 def run(name: str, embeddings: str, latents: int | None, only: str, engine_options: list[str]) -> int:
@@ -25,15 +27,18 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
     Raises ValueError or OSError, one line each, having written nothing.
     """
     # Some modules are imported where they are used: they take seconds, and most runs never need them.
+    run_name(name, embeddings, only)  # names first: the longest cannot even be looked up
     if embeddings:
         from xsae.classes import read_classes
         from xsae.embeddings import modalities, read_npz
 
         embeddings = str(Path(embeddings).resolve())
+        _check_path(embeddings)
         found = modalities(read_npz(embeddings))
         read_classes(embeddings)
     if name.endswith(".yaml"):
         name = str(Path(name).resolve())
+    _check_path(str(ROOT))
     config = load_config(name, embeddings, latents, only)
     paths = RunPaths(run_name(name, embeddings, only))
     dry = {"-n", "--dry-run", "--dryrun"} & set(engine_options)
@@ -46,42 +51,46 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
         print(plan(config), end="\n\n", flush=True)
     for folder in (paths.results, paths.figures, paths.artifacts):
         _check_writable(folder)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(output_root()), "--rerun-incomplete", "--nolock"]  # the lock is ours, see below
     asked = {option.split("=")[0] for option in engine_options}
     if not {"--cores", "-c", "--jobs", "-j", "--profile"} & asked:
         command += ["--cores", "all"]
-    command += ["--config", f"name={name}"]
-    command += [f"embeddings={embeddings}"] if embeddings else []
-    command += [f"latents={latents}"] if latents is not None else []
-    command += [f"only={only}"] if only else []
-    command += engine_options
+    # Percent-encoded: the engine would read a value such as 1e5 or {a: b} as what YAML makes of it, and pass it on to
+    # jobs through a shell.
+    asked_for = {"name": name, "embeddings": embeddings, "latents": "" if latents is None else latents, "only": only}
+    command += ["--config", f"run={urlencode(asked_for)}", *engine_options]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if dry:
-        return subprocess.run([*command, "--quiet", "host"], env=environment).returncode
+        return subprocess.run([sys.executable, "-m", *command, "--quiet", "host"], env=environment).returncode
 
-    paths.artifacts.mkdir(parents=True, exist_ok=True)
     log = paths.artifacts / "engine.log"
-    # Unlike the engine's own lock, this one vanishes with its process: after a kill the same command just goes on.
-    try:
-        with FileLock(paths.artifacts / "run.lock", timeout=0), log.open("w") as engine_output:
-            began = time.time()
-            print(f"{paths.run}: tables in {paths.results}, figures in {paths.figures}", flush=True)
-            if embeddings:
-                print(f"{paths.run}: modalities {', '.join(found)}; {found[0]} is the reference", flush=True)
-            # Notebooks speak on stdout; the engine's account of the same goes to its log. Those that run on other
-            # machines do not reach this terminal, so there the engine speaks.
-            elsewhere = {"--profile", "--executor", "-e"} & asked
-            engine = subprocess.Popen(command, env=environment, stderr=None if elsewhere else engine_output)
-            try:
-                status = engine.wait()
-            except KeyboardInterrupt:
-                engine.send_signal(signal.SIGINT)
-                engine.wait()
-                print(f"\n{paths.run}: interrupted; the same command goes on from here", file=sys.stderr)
-                return 130
-    except Timeout:
-        raise OSError(f"{paths.run}: another process is running it; wait for it, or end it") from None
+    # Unlike the engine's own lock, this one vanishes with its processes: after a kill the same command just goes on.
+    with lock.alone(paths.lock) as handle, log.open("w") as engine_output:
+        began = time.time()
+        print(f"{paths.run}: tables in {paths.results}, figures in {paths.figures}", flush=True)
+        if embeddings:
+            print(f"{paths.run}: modalities {', '.join(found)}; {found[0]} is the reference", flush=True)
+        # Notebooks speak on stdout; the engine's account of the same goes to its log. Those that run on other
+        # machines do not reach this terminal, so there the engine speaks.
+        elsewhere = {"--profile", "--executor", "-e"} & asked
+        command = [sys.executable, "-m", "xsae.lock", str(paths.lock), str(os.getpid()), *command]
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        engine = subprocess.Popen(
+            command, env=environment, stderr=None if elsewhere else engine_output, pass_fds=[handle], process_group=0
+        )
+        try:
+            status = engine.wait()
+        except KeyboardInterrupt:
+            _end(engine)
+            status = None
+    if status is None:
+        if not lock.wait_until_free(paths.lock, ENDING):
+            raise OSError(
+                f"{paths.run}: interrupted, but some of its processes still run; no other run starts till then"
+            )
+        print(f"\n{paths.run}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     if status == 0:
         print(f"{paths.run}: done in {(time.time() - began) / 60:.1f} min")
     else:
@@ -90,6 +99,28 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
         account = "above" if elsewhere else f"engine log: {log}"
         print(f"{paths.run}: stopped{reason} ({account})", file=sys.stderr)
     return status
+
+
+def _end(engine: subprocess.Popen) -> None:
+    """End the engine and its jobs, those on other machines too; what does not end by itself goes when it is gone."""
+    os.killpg(engine.pid, signal.SIGINT)
+    try:
+        engine.wait(ENDING)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):  # too long for it, or for the user
+        engine.kill()
+        engine.wait()
+
+
+def _check_path(path: str) -> None:
+    """Raise ValueError for the path of a file that is no text or that the engine would read as a pattern."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # from a file system of another encoding
+        raise ValueError(f"{os.fsencode(path)!r}: the path is not UTF-8; rename the folder that is not") from None
+    if strange := sorted({"{", "}", "\n"} & set(path)):
+        raise ValueError(
+            f"{path!r}: the path holds {strange[0]!r}, which the engine has another use for; rename the folder"
+        )
 
 
 def _last_line(log: Path) -> str:

@@ -8,9 +8,9 @@ import open_clip
 import pandas as pd
 from tqdm.auto import tqdm
 
-from xsae import scene_encoders, scenes
+from xsae import files, scene_encoders, scenes
 from xsae.classes import average_templates, write_classes
-from xsae.embeddings import EmbeddingStore, write_store
+from xsae.embeddings import STORE, EmbeddingStore, write_store
 
 CAPTIONS_PER_IMAGE = 5
 SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of seed 1: no split is ever shared
@@ -52,6 +52,8 @@ def embed(
     Each store's `classes` holds the test images with the classes of `scenes.prompts` that are right for them.
     `weights` is the folder of the encoders' weights. Raises ValueError or FileNotFoundError for an unknown backbone.
     """
+    for folder in folders.values():
+        files.check_free(folder, STORE)  # before minutes of drawing
     models: dict[str, open_clip.CLIP] = {name: scene_encoders.load(name, weights) for name in folders}
     splits, pairs = draw(n_train, n_test)
     total = sum(-(-len(own) // 512) for own in splits.values())
