@@ -16,8 +16,7 @@ TINY = {
     "backbones": ["vit"],
     "latents": 64,
     "k": 4,
-    "epochs": 1,
-    "min_steps": 20,
+    "epochs": 5,
 }
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from itertools import product
 
 import nbformat
 import numpy as np
@@ -18,6 +19,7 @@ from test_sources import picture
 from xsae import lock
 from xsae.config import load_config
 from xsae.embeddings import open_store
+from xsae.evaluation.variants import VARIANTS
 from xsae.methods import METHODS
 from xsae.notebooks import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC, left_out
 from xsae.paths import ROOT
@@ -31,9 +33,10 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
     assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY)
     figures = {path.stem for path in (root / "figures/smoke").iterdir()}
     assert figures == {
-        "scenes", "calibration", "direction_gap", "gap_density", "modality_score", "cos_sweep", "training_curves",
-        "reconstruction", "match_correlations", "lambda_sweep", "retrieval", "retrieval_intervals", "zeroshot",
-        "steering", "steering_intervals", "steered_scenes", "monosemanticity", "ablations",
+        "scenes", "calibration", "direction_gap", "gap_density", "gap_density_control", "concept_directions",
+        "modality_score", "cos_sweep", "training_curves", "reconstruction", "firing_rates", "match_correlations",
+        "lambda_sweep", "retrieval", "retrieval_intervals", "zeroshot", "steering", "steering_intervals",
+        "steered_scenes", "monosemanticity", "ablations",
     }  # fmt: skip
     for figure in figures:
         assert (root / f"figures/smoke/{figure}.pdf").stat().st_size > 2000
@@ -42,12 +45,9 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
         cells = [c for c in nbformat.read(results / "notebooks" / path.name, 4).cells if c.cell_type == "code"]
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
         assert path.stem in output
-    manifest = json.loads((results / "manifest.json").read_text())
-    assert set(manifest) == {
-        "embeddings", "heterogeneity", "cos_sweep", "reconstruction", "alignment", "label_agreement", "lambda_sweep",
-        "retrieval", "retrieval_intervals", "zeroshot", "steering", "steering_intervals", "monosemanticity",
-        "ablations", "claims",
-    }  # fmt: skip
+    manifests = {path.stem: json.loads(path.read_text()) for path in (results / "manifest").iterdir()}
+    assert {name for own in manifests.values() for name in own["results"]} == set(MADE_BY)
+    assert set(manifests) == set(MADE_BY.values()) and len(manifests["02_sae_training"]["inputs"]) == 2
     report = (results / "report.html").read_text()
     assert report.count("data:image/png;base64") >= 15
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', report)  # opens without a network
@@ -58,11 +58,13 @@ def test_what_posthoc_is_shows_in_the_tables(smoke):
     root, _ = smoke
     retrieval = pd.read_csv(root / "results/smoke/retrieval.csv")
     assert set(retrieval["metric"]) == {"R@1", "R@5", "R@10", "median_rank", "tie_rate"}
-    recall = retrieval[retrieval["metric"] == "R@10"].groupby("method")["value"].mean()
+    recall = retrieval.query("metric == 'R@10' and variant == 'raw'").groupby("method")["value"].mean()
     assert recall["dense"] > recall["posthoc"] > recall["separated"]
     assert set(retrieval["method"]) == {*METHODS, "dense", "chance"}
+    ours = retrieval.query("method == 'posthoc' and metric == 'R@1'")
+    assert set(zip(ours["bias_start"], ours["variant"], strict=True)) == set(product(("mean", "zero"), VARIANTS))
     reconstruction = pd.read_csv(root / "results/smoke/reconstruction.csv")
-    assert set(reconstruction["metric"]) == {"loss", "fvu", "mse", "l0", "dead"}
+    assert set(reconstruction["metric"]) == {"loss", "fvu", "mse", "l0", "dead", "always_on"}
     assert (reconstruction.query("metric == 'l0'")["value"] <= 8).all()
 
 
@@ -163,12 +165,13 @@ def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart
     assert set(reconstruction["latents"]) == {128, 42}  # sized to 400 training pairs: 128 in all, a third a modality
     alignment = pd.read_csv(results / "alignment.csv")
     assert set(alignment["modality"]) == {"text", "audio"}  # to the first, image
-    retrieval = pd.read_csv(results / "retrieval.csv").query("metric == 'R@10'")
+    retrieval = pd.read_csv(results / "retrieval.csv").query("metric == 'R@10' and variant == 'raw'")
     assert retrieval["direction"].nunique() == 6
     # audio and text were never aligned with each other, but each with images
     recall = retrieval.query("direction == 'audio_to_text'").groupby("method")["value"].mean()
     assert recall["dense"] > recall["posthoc"] > recall["separated"]
-    zeroshot = pd.read_csv(results / "zeroshot.csv").query("metric == 'top-1'").set_index("method")["value"]
+    zeroshot = pd.read_csv(results / "zeroshot.csv").query("metric == 'top-1' and variant == 'raw'")
+    zeroshot = zeroshot.set_index("method")["value"]
     assert zeroshot["dense"] > 0.9 and zeroshot["chance"] == 0.25
     assert (root / "figures/smoke-own/retrieval.png").is_file()
     assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY) - {*OF_THE_WORLD, *SYNTHETIC}

@@ -1,7 +1,8 @@
 """Our training against a restatement of the released objective: dense codes, plain autograd, torch's own clipping.
 
 Written anew from the paper's method and what is known of the released code: one optimiser and one clipping over all
-autoencoders, the mean of the two losses on real data and their sum on synthetic data. From equal weights, on the same batches, the two must give the same losses.
+autoencoders; the loss is the mean of the modalities' on real data, and their sum on synthetic data. From equal weights,
+on the same batches, the two must give the same losses.
 """
 
 import copy
