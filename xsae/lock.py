@@ -24,13 +24,31 @@ POLL, GRACE = 0.5, 5  # seconds: how often a process looks for its parent, and h
 
 @contextmanager
 def alone(file: Path) -> Iterator[int]:
-    """Start a run: the handle of its lock, for children to inherit. Raises OSError where another one still lives."""
+    """Start a run: the handle of its lock, for children to inherit. Raises OSError where another one still lives.
+
+    Processes whose workflow was killed are waited for, since they are about to end.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with _open(file) as handle:
+        deadline = time.monotonic() + 2 * GRACE
+        while not (free := _hold(handle, fcntl.LOCK_EX)) and not _lives(file) and time.monotonic() < deadline:
+            time.sleep(0.1)
         # Alone for a moment; then with its own processes.
-        if not (_hold(handle, fcntl.LOCK_EX) and _hold(handle, fcntl.LOCK_SH)):
+        if not (free and _hold(handle, fcntl.LOCK_SH)):
             raise OSError(f"{file.parent.name}: another process is running it; wait for it, or end it")
+        file.write_text(f"{os.getpid()}\n")
         yield handle
+
+
+def _lives(file: Path) -> bool:
+    """Whether the workflow that last had a lock alone lives, as far as this machine can tell."""
+    try:
+        os.kill(int(file.read_text()), 0)
+    except PermissionError:  # another user's
+        return True
+    except (ValueError, ProcessLookupError):  # none so far, or gone
+        return False
+    return True
 
 
 @contextmanager
