@@ -11,6 +11,7 @@ import pytest
 
 from xsae.alignment import Alignment
 from xsae.config import Config, load_config
+from xsae.methods import Method
 from xsae.notebooks import MADE_BY, parameters
 from xsae.paths import ROOT
 from xsae.sae import SAEConfig, SparseAutoencoder
@@ -83,16 +84,18 @@ def test_captions_are_shown_as_text_not_as_markup():
     ]
     x = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
     sae = SparseAutoencoder(SAEConfig(4, 8, 2))
-    alignment = Alignment().fit(sae.transform(x), sae.transform(x))
+    aligned = Method({"image": sae, "text": sae}, {"text": Alignment().fit(sae.transform(x), sae.transform(x))})
 
     class Store(dict):
+        modalities = ("image", "text")
+
         def split(self, name):
             return pd.DataFrame({"image": range(20), "text": range(20), "caption": hostile})
 
+    work = SimpleNamespace(stores={"b": Store(image=x, text=x)}, methods=lambda *_: [({}, aligned)])
     scope = {
-        "trained": {("b", 1): {"image": sae, "text": sae}}, "stores": {"b": Store(image=x, text=x)},
-        "Alignment": SimpleNamespace(load=lambda path: alignment), "np": np, "pd": pd,
-        "paths": SimpleNamespace(alignment=lambda *_: None), "display": lambda table: shown.append(table.to_html()),
+        "work": work, "seeds": [1], "bias_starts": ["mean"], "backbones": ["b"], "reference": "image",
+        "display": lambda table: shown.append(table.to_html()),
     }  # fmt: skip
     exec(cell.source, scope)
     assert "&lt;script&gt;" in shown[0] and "<script>" not in shown[0] and "<b>" not in shown[0]

@@ -1,8 +1,26 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
-from xsae.evaluation.steering import concept_latent, images_without, preservation, ranking_metrics, steer
+from xsae.evaluation.steering import (
+    METRICS,
+    HeldOut,
+    at_levels,
+    at_preservation,
+    best_partner,
+    carriers,
+    concept_latent,
+    images_without,
+    lead,
+    preservation,
+    ranking_metrics,
+    steer,
+    steer_along,
+    steer_concepts,
+    steer_concepts_along,
+    steerable,
+)
 
 
 def codes(values):
@@ -66,6 +84,33 @@ def test_no_latent_is_made_up():
         concept_latent(codes([[1, 0], [1, 0]]), np.array([1, 0]), seed=0)
 
 
+def test_the_best_partner_is_the_image_latent_that_correlates_most_by_hand():
+    # With text latent 1, which fires on pairs 0 and 1: image latent 0 on 0 only, r = 1 / sqrt(3); latent 1 on both and
+    # as strongly, r = 1; latent 2 on the others, r = -1; latent 3 never. Its scale does not count.
+    image = codes([[9, 1, 0, 0], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 5, 0]])
+    text = codes([[0, 2, 3], [0, 2, 0], [1, 0, 0], [1, 0, 0]])
+    assert [best_partner(image, text, latent) for latent in range(3)] == [2, 1, 0]
+
+
+def test_two_text_latents_may_have_one_best_partner():
+    image, text = codes([[1, 0], [1, 0], [0, 1], [0, 0]]), codes([[1, 2], [1, 2], [0, 0], [0, 0]])
+    assert [best_partner(image, text, latent) for latent in range(2)] == [0, 0]
+
+
+def test_no_partner_is_made_up():
+    image, text = codes([[1, 0], [0, 0]]), codes([[0, 1, 0], [2, 1, 0]])
+    for latent in range(3):  # excludes latent 0, is always on, is dead
+        with pytest.raises(
+            ValueError, match=f"no latent of image_codes correlates positively with text latent {latent}"
+        ):
+            best_partner(image, text, latent)
+    for latent in (-1, 3):
+        with pytest.raises(ValueError, match=rf"latent is {latent}; those of text_codes are 0\.\.2"):
+            best_partner(image, text, latent)
+    with pytest.raises(ValueError, match="image_codes|reference_codes has 2 rows"):
+        best_partner(image, text[:1], 0)
+
+
 # --- the images -------------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +161,140 @@ def test_preservation_by_hand():
     assert preservation(steered, original) == pytest.approx((0.6 + 1 + 0) / 3)
 
 
+def test_steering_along_a_direction_by_hand():
+    # v = (0, 1): (.6, .8) + .6 v = (.6, 1.4); (0, -1) + v is nothing
+    x = np.array([[0.6, 0.8], [0, -1]], dtype=np.float32)
+    pushed = steer_along(x, np.array([0, 5.0]), 0.6)
+    np.testing.assert_allclose(pushed, [np.array([0.6, 1.4]) / 2.32**0.5, [0, -1]], rtol=1e-6)
+    assert pushed.dtype == np.float32
+    np.testing.assert_allclose(steer_along(x, np.array([1, 0]), 0.0), x, rtol=1e-6)
+    np.testing.assert_array_equal(steer_along(x, np.array([0, 1]), 1.0)[1], [0, 0])
+
+
+def test_steering_along_a_latents_direction_is_steering_what_is_reconstructed_exactly():
+    rng = np.random.default_rng(0)
+    dictionary, image = rng.standard_normal((6, 4)), rng.random((5, 6))
+    x = image @ dictionary
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    steered = steer(sparse.csr_array(image / length), 2, 0.5, dictionary, np.zeros(4))
+    np.testing.assert_allclose(steer_along(x / length, dictionary[2], 0.5), steered, rtol=1e-12)
+
+
+# --- at equal preservation --------------------------------------------------------------------------------------------
+
+
+def test_scores_at_preservation_levels_by_hand():
+    curve = np.array([0.9, 0.8, 0.6]), np.array([0.1, 0.3, 0.7])
+    found = at_preservation(*curve, [0.95, 0.9, 0.85, 0.7, 0.6, 0.5])
+    np.testing.assert_allclose(found, [np.nan, 0.1, 0.2, 0.5, 0.7, np.nan])
+    np.testing.assert_allclose(at_preservation([0.9], [0.4], [0.9, 0.8]), [0.4, np.nan])
+
+
+def test_a_stronger_push_that_preserves_more_is_passed_over():
+    # .7 comes at α 1, the .8 after it is above: .8 is read off between .9 and .7, .6 between .7 and .5
+    found = at_preservation([0.9, 0.7, 0.8, 0.5], [0.0, 0.2, 9.0, 0.6], [0.8, 0.6])
+    np.testing.assert_allclose(found, [0.1, 0.4])
+    # of two pushes that preserve the same the weaker counts
+    np.testing.assert_allclose(at_preservation([0.9, 0.9, 0.5], [0.1, 9.0, 0.3], [0.9, 0.7]), [0.1, 0.2])
+    # pushes that only bring the reconstruction nearer reach no level below it
+    np.testing.assert_allclose(at_preservation([0.7, 0.8, 0.9], [0.1, 0.2, 0.3], [0.9, 0.7]), [np.nan, 0.1])
+
+
+def curve(kept, scores, **settings):
+    return pd.DataFrame({"alpha": [0.0, 1.0, 2.0], **dict.fromkeys(METRICS, 0.0)}).assign(
+        preservation=kept, mAP=scores, **settings
+    )
+
+
+def test_every_curve_is_read_at_its_own_levels_and_keeps_its_settings():
+    rows = pd.concat(
+        [
+            curve([0.9, 0.7, 0.5], [0.1, 0.3, 0.5], method="posthoc", concept="red", gallery="images", seed=1),
+            curve([1.0, 0.8, 0.7], [0.2, 0.4, 0.5], method="direction", concept="red", gallery="images", seed=pd.NA),
+        ]
+    ).astype({"seed": "Int64"})
+    found = at_levels(rows[::-1], [0.6, 0.8, 0.95])  # in whatever order the α come
+    assert list(found) == ["method", "concept", "gallery", "seed", "preservation", "mAP"]
+    found = found.set_index(["method", "preservation"])["mAP"]
+    np.testing.assert_allclose(found["posthoc"], [0.4, 0.2, np.nan])
+    np.testing.assert_allclose(found["direction"], [np.nan, 0.4, 0.25])
+
+
+def test_the_lead_is_the_mean_over_the_levels_that_both_reach():
+    levels = pd.DataFrame(
+        [
+            (method, seed, concept, level, score)
+            for method, seed, concept, scores in (
+                ("posthoc", 1, "red", [0.5, 0.3, 0.2]), ("shared", 1, "red", [0.1, 0.2, np.nan]),
+                ("posthoc", 2, "red", [np.nan, 0.3, 0.2]), ("shared", 2, "red", [0.9, 0.4, 0.4]),
+                ("posthoc", 1, "blue", [0.5, np.nan, np.nan]), ("shared", 1, "blue", [0.1, 0.1, 0.1]),
+                ("posthoc", 2, "blue", [0.5, np.nan, np.nan]), ("shared", 2, "blue", [np.nan, 0.1, 0.1]),
+            )
+            for level, score in zip([0.5, 0.7, 0.9], scores, strict=True)
+        ],
+        columns=["method", "seed", "concept", "preservation", "mAP"],
+    )  # fmt: skip
+    # red: seed 1 at .5 and .7, (.4 + .1) / 2; seed 2 at .7 and .9, (-.1 - .2) / 2. blue: nowhere in seed 2, left out.
+    np.testing.assert_allclose(lead(levels, "posthoc", "shared", "preservation"), [[0.25], [-0.15]])
+    np.testing.assert_allclose(lead(levels, "shared", "posthoc", "preservation"), [[-0.25], [0.15]])
+    largest = levels[levels["preservation"] == 0.5].assign(alpha=2.0)
+    assert lead(largest, "posthoc", "shared", "alpha").shape == (2, 0)  # red lacks seed 2, blue too: nothing to compare
+
+
+# --- the protocol -----------------------------------------------------------------------------------------------------
+
+
+def test_carriers_and_what_can_be_steered():
+    images, captions = [["red", "star"], ["blue"], ["red", "blue"]], [["red"], [], ["blue", "round"]]
+    assert {c: own.tolist() for c, own in carriers(images, ["red", "moon"]).items()} == {
+        "red": [True, False, True], "moon": [False, False, False],
+    }  # fmt: skip
+    assert steerable(images) == ["blue", "red", "star"]
+    assert steerable(images, captions) == ["blue", "red"]  # no caption names a star, no image is round
+    assert steerable(images, captions, [["red", "blue"], ["red"]]) == ["blue"]  # all of these are red
+
+
+def axes_world():
+    """Four images and captions on the axes of a plane with 2 concepts: east is (1, 0), north (0, 1)."""
+    east, north = [1.0, 0], [0, 1.0]
+    x = np.array([east, north, east, north], np.float32)
+    flags_of = {"east": flags(1, 0, 1, 0), "north": flags(0, 1, 0, 1)}
+    return HeldOut(images=x, captions=x[::-1].copy(), shown=flags_of, named={c: ~own for c, own in flags_of.items()})
+
+
+def test_the_protocol_by_hand():
+    held_out = axes_world()
+    own = {"codes": sparse.csr_array(held_out.images), "dictionary": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}
+    found = steer_concepts(latents={"east": 0}, held_out=held_out, alphas=[0.0, 2.0], seed=1, **own)
+    assert list(found) == ["concept", "alpha", "gallery", *METRICS]
+    assert found[["concept", "alpha", "gallery"]].to_numpy().tolist() == [
+        ["east", 0.0, "captions"], ["east", 0.0, "images"], ["east", 2.0, "captions"], ["east", 2.0, "images"],
+    ]  # fmt: skip
+    # Both images that are not east stand north: before, what is east comes last, at places 3 and 4; at (2, 1), first.
+    assert found["mAP"].tolist() == pytest.approx([(1 / 3 + 2 / 4) / 2] * 2 + [1, 1])
+    assert found["preservation"].tolist() == pytest.approx([1, 1, 5**-0.5, 5**-0.5])
+    wrong = steer_concepts(latents={"east": 1}, held_out=held_out, alphas=[2.0], seed=1, **own)  # another latent
+    assert wrong["mAP"].tolist() == pytest.approx([(1 / 3 + 2 / 4) / 2] * 2)
+
+
+def test_pushing_along_true_directions_is_the_protocol_of_an_autoencoder_that_loses_nothing():
+    held_out, alphas = axes_world(), [0.0, 0.3, 1.0, 2.0]
+    own = {"codes": sparse.csr_array(held_out.images), "dictionary": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}
+    steered = steer_concepts(latents={"east": 0, "north": 1}, held_out=held_out, alphas=alphas, seed=1, **own)
+    directions = {"east": np.array([3.0, 0]), "north": np.array([0, 1.0])}
+    pd.testing.assert_frame_equal(
+        steer_concepts_along(directions=directions, held_out=held_out, alphas=alphas, seed=1), steered
+    )
+
+
+def test_the_galleries_are_judged_by_their_own_labels():
+    held_out = axes_world()
+    only = HeldOut(held_out.images, held_out.captions, held_out.shown, {"east": flags(0, 1, 0, 0)})
+    found = steer_concepts_along(directions={"east": np.array([1.0, 0])}, held_out=only, alphas=[2.0], seed=1)
+    # The two captions at east tie and one of them names it: behind the other, which counts against the method.
+    assert found.set_index("gallery")["mAP"].to_dict() == pytest.approx({"captions": 1 / 2, "images": 1.0})
+
+
 # --- the ranking ------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +307,7 @@ def test_ranking_by_hand():
             "mAP": (1 + 2 / 3 + 3 / 5) / 3, "MRR": 1.0, "NDCG@10": dcg / most,
             "P@1": 1.0, "P@2": 1 / 2, "P@3": 2 / 3, "P@10": 3 / 10,
             "R@1": 1 / 3, "R@2": 1 / 3, "R@3": 2 / 3, "R@10": 1.0,
-            "median_rank": 1.0, "tie_rate": 0.0,
+            "median_rank": 3.0, "tie_rate": 0.0,
         }
     )  # fmt: skip
 
@@ -147,7 +326,7 @@ def test_ties_count_against_the_model():
     for order in ([0, 1, 2, 3, 4], [2, 0, 3, 1, 4], [4, 3, 2, 1, 0]):
         similarity, relevant = np.array([0.5, 0.5, 0.5, 0.5, 0.1]), flags(1, 1, 0, 0, 0)
         figures = ranking_metrics(similarity[None, order], relevant[order], ks=(2, 3, 4))
-        expected = {"mAP": (1 / 3 + 2 / 4) / 2, "MRR": 1 / 3, "median_rank": 3, "tie_rate": 1}
+        expected = {"mAP": (1 / 3 + 2 / 4) / 2, "MRR": 1 / 3, "median_rank": 3.5, "tie_rate": 1}
         assert {name: figures[name] for name in expected} == pytest.approx(expected)
         assert [figures[f"P@{k}"] for k in (2, 3, 4)] == pytest.approx([0, 1 / 3, 2 / 4])
 
@@ -168,7 +347,7 @@ def test_equal_relevant_items_do_not_stand_in_each_others_way():
     assert ranking_metrics(np.full((1, 4), 0.5), np.ones(4, bool))["mAP"] == 1
     # A zero embedding ties with everything: the relevant items come last.
     figures = ranking_metrics(np.zeros((2, 5)), flags(0, 1, 0, 0, 1))
-    assert figures["median_rank"] == 4 and figures["mAP"] == pytest.approx((1 / 4 + 2 / 5) / 2)
+    assert figures["median_rank"] == 4.5 and figures["mAP"] == pytest.approx((1 / 4 + 2 / 5) / 2)
     assert figures["tie_rate"] == 1
 
 
@@ -179,6 +358,14 @@ def test_the_mean_over_queries_is_taken_last():
     assert figures["mAP"] == figures["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
     found = [figures[name] for name in ("median_rank", "P@1", "P@2", "R@2")]
     assert found == pytest.approx([2, 1 / 3, 1 / 3, 2 / 3])
+
+
+def test_the_median_rank_is_over_the_relevant_items_of_all_queries_together():
+    # places 1, 2, 3 of the first query and 5 of the second: median 2.5. Of the first ones, 1 and 5, it were 3; of the
+    # queries' own medians, 2 and 5, 3.5.
+    similarity = np.array([[0.9, 0.8, 0.7, 0.6, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5]])
+    relevant = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 1]], dtype=bool)
+    assert ranking_metrics(similarity, relevant)["median_rank"] == 2.5
 
 
 def by_definition(similarity, relevant):
@@ -192,7 +379,8 @@ def by_definition(similarity, relevant):
     own = similarity[relevant]
     place += [sum(own > s) + sum(own[:i] == s) for i, s in enumerate(own)]
     precision = [np.sum(place <= p) / p for p in place]
-    return np.mean(precision), 1 / place.min(), np.mean(place <= 5) * len(place) / 5, np.mean(place <= 5)
+    figures = np.mean(precision), 1 / place.min(), np.mean(place <= 5) * len(place) / 5, np.mean(place <= 5)
+    return figures, place
 
 
 @pytest.mark.parametrize("levels", [3, 20, 10**6])  # from ties everywhere to hardly any
@@ -203,8 +391,9 @@ def test_ranking_agrees_with_its_definition(levels):
     relevant[:, 0] = True
     for own in (relevant, relevant[0]):
         rows = np.broadcast_to(own, similarity.shape)
-        expected = np.mean([by_definition(*row) for row in zip(similarity, rows, strict=True)], axis=0)
-        figures = ranking_metrics(similarity, own)
+        expected, places = zip(*(by_definition(*row) for row in zip(similarity, rows, strict=True)), strict=True)
+        figures, expected = ranking_metrics(similarity, own), np.mean(expected, axis=0)
+        assert figures["median_rank"] == np.median(np.concatenate(places))
         assert [figures[name] for name in ("mAP", "MRR", "P@5", "R@5")] == pytest.approx(expected)
     assert ranking_metrics(similarity[:, ::-1], relevant[:, ::-1]) == pytest.approx(
         ranking_metrics(similarity, relevant)
@@ -234,5 +423,15 @@ def test_errors_say_what_does_not_fit():
         steer(codes([[1, 0, 0]]), 3, 1.0, dictionary, np.zeros(3))
     with pytest.raises(ValueError, match="latent 2 of the dictionary: 1 rows are zero"):
         steer(codes([[1, 0, 0]]), 2, 1.0, np.diag([1.0, 1, 0]), np.zeros(3))
+    with pytest.raises(ValueError, match=r"x has shape \(2, 3\) and direction \(2,\)"):
+        steer_along(similarity, np.ones(2), 1.0)
+    with pytest.raises(ValueError, match="steer_along: direction: 1 rows are zero"):
+        steer_along(similarity, np.zeros(3), 1.0)
+    with pytest.raises(ValueError, match=r"preservation has shape \(2,\) and score \(1,\)"):
+        at_preservation([0.9, 0.8], [0.1], [0.8])
+    with pytest.raises(ValueError, match="at least 1 point"):
+        at_preservation([], [], [0.8])
+    with pytest.raises(ValueError, match="preservation or score holds NaN"):
+        at_preservation([0.9, 0.8], [0.1, np.nan], [0.8])
     with pytest.raises(ValueError, match=r"steered has shape \(2, 3\) and original \(1, 3\)"):
         preservation(similarity, similarity[:1])
