@@ -164,7 +164,7 @@ def test_errors_name_the_argument():
         assert "\n" not in str(refused.value)
 
 
-# --- the theory, on SAEs (paper.md, Model and theory) ---
+# --- the theory, on SAEs (paper, theory) ---
 
 
 def test_a_split_of_every_concept_is_at_zero_loss_where_both_dictionaries_are_linearly_independent():

@@ -49,7 +49,7 @@ def compared(modalities: Sequence[str], other: str) -> dict[str, str]:
 
 
 def references(result: str) -> pd.DataFrame:
-    """The reference figures of one result: `setting`, `metric`, `value`, `tag` (see paper.md's legend), `source`."""
+    """The reference figures of one result: `setting`, `metric`, `value`, `tag`, `source`."""
     table = pd.read_csv(REFERENCES, keep_default_na=False, dtype={"value": float})
     return table[table["result"] == result].drop(columns="result").reset_index(drop=True)
 

@@ -1,4 +1,4 @@
-"""Synthetic pairs whose concept directions are known (paper, theory and Fig. 1; paper.md, Experiments, synthetic data).
+"""Synthetic pairs whose concept directions are known (paper, theory and Fig. 1).
 
     x = Φᵀz_I + ε_I   (image)        y = Ψᵀz_T + ε_T   (text)        each then scaled to unit L2 norm
 

@@ -1,4 +1,4 @@
-"""Whether latents taken for one carry the same concept on both sides (paper.md: label agreement of matched latents)."""
+"""Whether latents taken for one carry the same concept on both sides."""
 
 from collections.abc import Collection, Sequence
 
