@@ -338,12 +338,9 @@ def steering(frame: pd.DataFrame, start: str) -> Figure:
         for method in [method for method in _steered() if method in means.index]:
             curve = means.loc[method]
             axis.plot(curve["preservation"], curve["mAP"], lw=1.2, **_steered()[method])
-        ceiling = means.loc["direction"]
-        for alpha, kept, score in ceiling[["preservation", "mAP"]].itertuples():
-            axis.annotate(
-                f"{'α = ' * (alpha == 0)}{alpha:g}", (kept, score), (0, 5), textcoords="offset points", ha="center",
-                va="bottom", fontsize=7,
-            )  # fmt: skip
+        for alpha, kept, score in means.loc["direction", ["preservation", "mAP"]].itertuples():
+            if kept < 0.98:  # nearer to 1 the values of α would lie on each other
+                axis.annotate(f"α = {alpha:g}", (kept, score), (4, 3), textcoords="offset points", fontsize=7)
         axis.set_ylim(0, 1.15 * means["mAP"].max())
     _outer_labels(axes, 2, "preservation (cosine to the original)", "mAP")
     _legend_below(figure, axes[0], 4)

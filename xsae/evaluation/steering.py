@@ -7,20 +7,126 @@ z_T are the text codes in the image SAE's order of latents: re-indexed by the al
 every other method. Then all captions and all images are ranked by cosine with x^ in the joint embedding; relevant are
 those that carry the concept. Steering works if they move up while x^ stays close to the original (`preservation`).
 Images and captions are the paper's: any modality whose latents are in that order can name concepts, or be steered.
+
+Here the concept latent is chosen on training captions; the released code chooses it on the test captions it then ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+import torch
 from scipy import sparse
 
+from xsae.alignment import co_activation
 from xsae.evaluation._ranking import TOLERANCE, unit_directions, unit_rows
 
 ALPHAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
+LEVELS = tuple(percent / 100 for percent in range(50, 100, 5))  # preservations that methods are compared at
+METRICS = ("mAP", "MRR", "NDCG@10", "P@10", "R@10", "median_rank", "tie_rate", "preservation")
 N_IMAGES = 100
 _NDCG_DEPTH = 10
 _UNIT = 2**29  # 1.0 as the integer of `ranking_metrics`: 2e-9 apart, and twice it still fits int32
 _MARGIN = round(TOLERANCE * _UNIT)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is steered and what is ranked: n held-out images, and one caption of each.
+
+    `images`, `captions`: (n, d) unit rows. `shown`, `named`: concept -> bool (n,), which images hold it, and which
+    captions name it; at least one of each, and not all images.
+    """
+
+    images: np.ndarray
+    captions: np.ndarray
+    shown: Mapping[str, np.ndarray]
+    named: Mapping[str, np.ndarray]
+
+
+def carriers(labels: Sequence[Sequence[str]], concepts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which of n rows carry each concept: concept -> bool (n,). labels: per row the concepts that it carries."""
+    sets = [frozenset(own) for own in labels]
+    return {concept: np.array([concept in own for own in sets], dtype=bool) for concept in concepts}
+
+
+def steerable(*labels: Sequence[Sequence[str]]) -> list[str]:
+    """The concepts, sorted, that some rows carry and some do not, in every one of several columns of `labels`."""
+    each = [set().union(*own) - set.intersection(*map(set, own)) for own in labels]
+    return sorted(set.intersection(*each))
+
+
+def steer_concepts(
+    *,
+    latents: Mapping[str, int],
+    codes: sparse.csr_array,
+    dictionary: np.ndarray,
+    bias: np.ndarray,
+    held_out: HeldOut,
+    alphas: Sequence[float],
+    seed: int,
+) -> pd.DataFrame:
+    """The paper's protocol for one method: steer images towards each concept, rank captions and images, measure.
+
+    Args:
+        latents: concept -> the image latent to push, of `concept_latent` or `best_partner`.
+        codes: (n, L) codes of `held_out.images`. dictionary: (L, d) and bias: (d,), of the image SAE.
+        held_out: what is steered and ranked; it knows every concept of `latents`.
+        alphas: how far to push.
+        seed: of the choice of images, `images_without`; methods of one seed are compared on the same images.
+
+    Returns:
+        One row per concept, α and gallery: `concept`, `alpha`, `gallery` (`captions` or `images`), then `METRICS`:
+        those of `ranking_metrics` that we report, and `preservation`, which the galleries have in common.
+
+    Raises:
+        ValueError: as `images_without`, `steer` and `ranking_metrics`.
+    """
+
+    def push(concept: str, rows: np.ndarray, alpha: float) -> np.ndarray:
+        return steer(codes[rows], latents[concept], alpha, dictionary, bias)
+
+    return _measured(push, list(latents), held_out, alphas, seed)
+
+
+def steer_concepts_along(
+    *, directions: Mapping[str, np.ndarray], held_out: HeldOut, alphas: Sequence[float], seed: int
+) -> pd.DataFrame:
+    """The ceiling: as `steer_concepts`, but the embeddings themselves are pushed, along a direction per concept.
+
+    directions: concept -> (d,), such as labels give it (`xsae.evaluation.concepts.concept_directions`).
+    """
+
+    def push(concept: str, rows: np.ndarray, alpha: float) -> np.ndarray:
+        return steer_along(held_out.images[rows], directions[concept], alpha)
+
+    return _measured(push, list(directions), held_out, alphas, seed)
+
+
+def _measured(
+    push: Callable[[str, np.ndarray, float], np.ndarray],
+    concepts: Sequence[str],
+    held_out: HeldOut,
+    alphas: Sequence[float],
+    seed: int,
+) -> pd.DataFrame:
+    """What `steer_concepts` returns, of what `push(concept, rows, alpha)` makes of the images."""
+    galleries = {
+        "captions": (torch.from_numpy(held_out.captions).float().T, held_out.named),
+        "images": (torch.from_numpy(held_out.images).float().T, held_out.shown),
+    }
+    measured = []
+    for concept in concepts:
+        rows = images_without(held_out.shown[concept], seed)
+        for alpha in alphas:
+            steered = push(concept, rows, alpha)
+            kept = preservation(steered, held_out.images[rows])
+            for gallery, (items, relevant) in galleries.items():
+                similarity = torch.from_numpy(steered).float() @ items  # torch's, for `pool` gives it one thread
+                figures = ranking_metrics(similarity.numpy(), relevant[concept], ks=(10,)) | {"preservation": kept}
+                measured.append({"concept": concept, "alpha": alpha, "gallery": gallery} | figures)
+    return pd.DataFrame(measured, columns=["concept", "alpha", "gallery", *METRICS])
 
 
 def concept_latent(codes: sparse.csr_array, names: np.ndarray, seed: int) -> int:
@@ -48,6 +154,31 @@ def concept_latent(codes: sparse.csr_array, names: np.ndarray, seed: int) -> int
     if not difference[latent] > 0:
         raise ValueError("concept_latent: no latent of codes fires more on captions that name the concept")
     return latent
+
+
+def best_partner(image_codes: sparse.csr_array, text_codes: sparse.csr_array, latent: int) -> int:
+    """The image latent that correlates most with one text latent. Our own variant: the paper steers with the match.
+
+    A one-to-one match may have had to leave its best partner to another latent; steering needs no one-to-one map.
+
+    Args:
+        image_codes: (n, L_a) codes of the training pairs. text_codes: (n, L_b); row i of each belongs to pair i.
+        latent: of the text codes, in the order that these have here, 0..L_b-1.
+
+    Returns:
+        Index of the image latent whose Pearson correlation with it is largest; of equal ones the first.
+
+    Raises:
+        ValueError: sizes do not fit, a code is not finite, there is no such latent, or no image latent correlates
+            positively with it.
+    """
+    if not 0 <= latent < text_codes.shape[1]:
+        raise ValueError(f"best_partner: latent is {latent}; those of text_codes are 0..{text_codes.shape[1] - 1}")
+    correlation = co_activation(image_codes, text_codes[:, [latent]])[:, 0]
+    partner = int(np.argmax(correlation))
+    if not correlation[partner] > 0:
+        raise ValueError(f"best_partner: no latent of image_codes correlates positively with text latent {latent}")
+    return partner
 
 
 def images_without(carries: np.ndarray, seed: int) -> np.ndarray:
@@ -94,6 +225,31 @@ def steer(codes: sparse.csr_array, latent: int, alpha: float, dictionary: np.nda
     return steered.astype(dictionary.dtype)
 
 
+def steer_along(x: np.ndarray, direction: np.ndarray, alpha: float) -> np.ndarray:
+    """Push the embeddings themselves, normalise(x + α v): no autoencoder, hence nothing lost in reconstruction.
+
+    With the direction that labels give a concept (`xsae.evaluation.concepts`) this is the ceiling of what steering
+    could do.
+
+    Args:
+        x: (n, d) unit embeddings.
+        direction: (d,) v; normalised here.
+        alpha: α, as in `steer`; 0 gives x back.
+
+    Returns:
+        (n, d) unit rows of x's dtype; a row that the push cancels stays zero.
+
+    Raises:
+        ValueError: sizes do not fit, or the direction is zero or not finite.
+    """
+    if x.ndim != 2 or direction.shape != x.shape[1:]:
+        raise ValueError(
+            f"steer_along: x has shape {x.shape} and direction {direction.shape}; (n, d) and (d,) are needed"
+        )
+    unit = unit_directions(direction[None], "steer_along: direction")
+    return unit_rows(x + alpha * unit, "steer_along: the pushed embeddings").astype(x.dtype)
+
+
 def preservation(steered: np.ndarray, original: np.ndarray) -> float:
     """Mean cosine of the steered embeddings (n, d) to the originals (n, d), row by row; a zero row has cosine 0.
 
@@ -107,6 +263,75 @@ def preservation(steered: np.ndarray, original: np.ndarray) -> float:
         )
     steered, original = unit_rows(steered, "preservation: steered"), unit_rows(original, "preservation: original")
     return float(np.einsum("nd,nd->", steered, original) / len(steered))
+
+
+def at_preservation(preservation: np.ndarray, score: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """A steering curve's score where it preserves as much as asked: methods compared at equal cost, not at equal α.
+
+    Linear in preservation between the α that were run. A stronger push should preserve less. Where it does not, only
+    the points below all earlier ones count (the running minimum): each level is then read off where the curve first
+    comes down to it, the weakest push that costs as much, and no level is read off twice.
+
+    Args:
+        preservation: (n_alphas,) in the order of growing α. The first is at α = 0, for an autoencoder its
+            reconstruction: below 1.
+        score: (n_alphas,), such as mAP.
+        levels: preservations asked for.
+
+    Returns:
+        (n_levels,) float64; NaN above the first preservation and below the least.
+
+    Raises:
+        ValueError: the two are not of one length, there is no point, or a value is not finite.
+    """
+    preservation, score = np.asarray(preservation, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if preservation.ndim != 1 or preservation.shape != score.shape or len(score) == 0:
+        raise ValueError(
+            f"at_preservation: preservation has shape {preservation.shape} and score {score.shape}; "
+            "both must be the same (n_alphas,) with at least 1 point"
+        )
+    if not (np.isfinite(preservation).all() and np.isfinite(score).all()):
+        raise ValueError("at_preservation: preservation or score holds NaN or infinity; both must be finite")
+    least_before = np.minimum.accumulate(np.append(np.inf, preservation))[:-1]
+    falling = np.flatnonzero(preservation < least_before)[::-1]  # np.interp wants ascending places
+    return np.interp(levels, preservation[falling], score[falling], left=np.nan, right=np.nan)
+
+
+def at_levels(rows: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """mAP of every concept's curve where it preserves as much as asked: `at_preservation`.
+
+    Args:
+        rows: of `steer_concepts`, put together; whatever columns say which curve a row belongs to are kept.
+        levels: preservations asked for.
+
+    Returns:
+        One row per curve and level: those columns, then `preservation`, the level, and `mAP`, NaN where the curve does
+        not reach it.
+    """
+    of_curve = [column for column in rows if column not in ("alpha", *METRICS)]
+    by_curve = rows.sort_values("alpha", kind="stable").groupby(of_curve, sort=False, dropna=False)
+    curves = by_curve[["preservation", "mAP"]].agg(list)
+    found = [at_preservation(*curve, levels) for curve in curves.itertuples(index=False)]
+    table = curves.index.to_frame(index=False).loc[np.repeat(np.arange(len(curves)), len(levels))]
+    return table.assign(preservation=np.tile(levels, len(curves)), mAP=np.concatenate(found)).reset_index(drop=True)
+
+
+def lead(scores: pd.DataFrame, method: str, other: str, place: str) -> np.ndarray:
+    """How far one method's mAP is ahead of another's, by seed and concept: what `claims.interval` takes.
+
+    Args:
+        scores: one row per `method`, `seed`, `concept` and place, with `mAP`: rows of `steer_concepts` or `at_levels`
+            of one gallery and setting.
+        method: the one that is ahead, if positive. other: that it is ahead of.
+        place: where along the curves two scores are compared, a column: `alpha`, or `preservation` for `at_levels`.
+
+    Returns:
+        (n_seeds, n_concepts), each the mean over the places where both have a score. A concept that has no such place
+        in one of the seeds is left out.
+    """
+    curves = scores.pivot(index=["seed", "concept", place], columns="method", values="mAP")
+    ahead = (curves[method] - curves[other]).groupby(level=["seed", "concept"], sort=False).mean()
+    return ahead.unstack("concept").dropna(axis=1).to_numpy()
 
 
 def ranking_metrics(similarity: np.ndarray, relevant: np.ndarray, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
@@ -125,8 +350,8 @@ def ranking_metrics(similarity: np.ndarray, relevant: np.ndarray, ks: Sequence[i
         `MRR`, 1 / place of the first relevant item; `NDCG@10`, gains 1 / log2(1 + place) of the first 10 places over
         the most these can hold; `P@k`, the share of relevant items in the first k places; `R@k`, the share of the
         relevant items that is there (a share of all, not the hit rate that retrieval calls so). Also `median_rank`, the
-        median place of the first relevant item, and `tie_rate`, the share of queries where it ties with an irrelevant
-        one.
+        median place of the relevant items of all queries together, as the paper's released code takes it, and
+        `tie_rate`, the share of queries where the first relevant item ties with an irrelevant one.
 
     Raises:
         ValueError: shapes do not fit, a similarity is no cosine, a k is below 1, or a query has no relevant item.
@@ -175,7 +400,7 @@ def ranking_metrics(similarity: np.ndarray, relevant: np.ndarray, ks: Sequence[i
         f"NDCG@{_NDCG_DEPTH}": float(np.mean(gained / most)),
         **{f"P@{k}": float(np.mean(in_top[k] / k)) for k in ks},
         **{f"R@{k}": float(np.mean(in_top[k] / counts)) for k in ks},
-        "median_rank": float(np.median(first_place + 1)),
+        "median_rank": float(np.median(place + 1)),
         "tie_rate": float(tied.mean()),
     }
 
