@@ -226,7 +226,7 @@ def firing_rates(frame: pd.DataFrame) -> Figure:
     for start, line in zip(frame["bias_start"].unique(), ("-", "--"), strict=False):
         axes[0].plot([], [], line, color="black", label=f"bias starts at {_START[start]}")
     _outer_labels(axes, len(groups) // frame["backbone"].nunique(), "latent, most active first", "share of embeddings")
-    _legend_below(figure, axes[0], 4)
+    _legend_below(figure, axes[0], 3)
     return figure
 
 
@@ -320,7 +320,7 @@ def intervals(frame: pd.DataFrame, setting: str, metric: str) -> Figure:
         axis.title.set_fontsize(8)
         axis.margins(y=0.15)
     axes[0].invert_yaxis()
-    _outer_labels(axes, len(comparisons), f"{metric}: post-hoc minus the other", "")
+    figure.supxlabel(f"{metric}: post-hoc minus the other", fontsize="medium")
     _legend_below(figure, axes[0], 2)
     return figure
 
