@@ -26,7 +26,7 @@ def command(*arguments):
 
 def call(root, *arguments):
     environment = os.environ | {"XSAE_ROOT": str(root)}
-    done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=600, cwd=root)
+    done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=1200, cwd=root)
     return done.returncode, done.stdout + done.stderr
 
 

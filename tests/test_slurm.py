@@ -155,7 +155,7 @@ def test_smoke_as_slurm_jobs_one_of_them_cancelled_is_the_local_run_byte_for_byt
         cancelled = running(victim)
         assert cancelled, said.read_text()
         slurm("scancel", cancelled)
-        process.wait(timeout=600)
+        process.wait(timeout=1200)
     finally:
         process.kill()
     output = said.read_text()
