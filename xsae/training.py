@@ -189,7 +189,7 @@ class Trainer:
             loss = loss + n * each * sparsity
             losses += own
             codes += zip(values.chunk(n), latents.chunk(n), strict=True)
-            seen.append((sae, n * each, part, x_hat, latents[values > 0]))
+            seen.append((sae, n * each, part, x_hat, values, latents))
         if self.penalty:
             loss = loss + getattr(config, self.penalty) / processes.count() * PENALTIES[self.penalty](*codes)
         if config.aux_coefficient:
@@ -209,12 +209,12 @@ class Trainer:
         """The AuxK loss of every autoencoder, with its weight; a latent is dead when it is for all that have it."""
         for encoder, idle in self.idle.items():
             fired = torch.zeros_like(idle)
-            for sae, *_, latents in seen:
+            for sae, *_, values, latents in seen:
                 if sae.encoder is encoder:
-                    fired[latents] = 1
+                    fired[latents[values > 0]] = 1
             self.idle[encoder] = (idle + 1).masked_fill(processes.total(fired) > 0, 0)
         loss = 0.0
-        for sae, weight, x, x_hat, _ in seen:
+        for sae, weight, x, x_hat, *_ in seen:
             dead = torch.nonzero(self.idle[sae.encoder] >= self.idle_limit).flatten()
             if len(dead):
                 loss = loss + weight * aux_loss(sae, x, x_hat, dead)
