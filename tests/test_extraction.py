@@ -148,6 +148,23 @@ def test_killed_at_ten_random_moments_and_gone_on_with_the_store_has_the_same_ha
     assert interrupted, "no kill came while parts were made; the moments are ill chosen"
 
 
+def test_a_merge_clears_what_a_kill_left_beside_a_part_that_is_finished(model, shards, whole, tmp_path):
+    out = tmp_path / "store"
+    work = Extraction(model, [shards], out)
+    work.extract(workers=1)
+    left = out.with_name("store.parts") / ".0-00003.abcdefgh.partial" / "new" / "0-00003"
+    left.mkdir(parents=True)  # the part has its name, its private folder was not removed yet
+    (left / "image.npy").write_bytes(b"half")
+    (tmp_path / ".store.abcdefgh.partial").mkdir()  # and so did the store's
+    (tmp_path / ".store.mine.partial").mkdir()  # no name of ours
+    work.merge()
+    assert {own.name for own in tmp_path.iterdir()} == {"store", ".store.mine.partial"}
+    left.mkdir(parents=True)
+    (tmp_path / ".store.abcdefgh.partial").mkdir()
+    work.merge()
+    assert {own.name for own in tmp_path.iterdir()} == {"store", ".store.mine.partial"}
+
+
 def test_jobs_in_any_order_then_one_merge_make_the_same_store(model, shards, whole, tmp_path):
     out = tmp_path / "store"
     for job in ("2/3", "0/3"):

@@ -101,7 +101,8 @@ class Extraction:
         Raises FileNotFoundError naming a part that is missing, ValueError one that was altered.
         """
         if self._finished():
-            self._remove_parts()  # of a merge that was killed at its very end
+            files.sweep(self.out)  # of a merge that was killed at its very end
+            self._remove_parts()
             return open_store(self.out)
         for at in self.parts:
             if not self._part_there(*at):

@@ -93,10 +93,13 @@ def seal(folder: Path, kind: Kind, about: Mapping[str, Any]) -> None:
 
 
 def remove(path: Path, kind: Kind) -> None:
-    """Remove a folder of ours, if it is there. Raises FileExistsError as `check_free` does."""
+    """Remove a folder of ours, if it is there, and what killed processes left of it. Raises FileExistsError as
+    `check_free` does."""
     check_free(path, kind)
-    if path.exists():
-        shutil.rmtree(path)
+    if not path.parent.is_dir():
+        return
+    with private(path.parent, f".{path.name}.") as room, suppress(FileNotFoundError):
+        os.replace(path, room / "gone")  # a folder that is half removed would be taken for somebody else's
 
 
 def check_free(path: Path, kind: Kind) -> None:
@@ -164,11 +167,9 @@ def _beside(path: Path) -> Iterator[Path]:
 def private(parent: Path, prefix: str) -> Iterator[Path]:
     """A new folder `<parent>/<prefix>*.partial` that only this user may enter, removed at the end.
 
-    Those that killed processes left go first: a lock that dies with its process tells which are in use.
+    Those that killed processes left go first.
     """
-    for left in parent.glob("*.partial"):
-        if left.name.startswith(prefix) and len(left.name) == len(prefix) + len("xxxxxxxx.partial"):
-            _sweep(left, parent / prefix.strip("."))
+    _sweep_all(parent, prefix)
     while True:
         room = Path(tempfile.mkdtemp(".partial", prefix, parent))
         held = os.open(room, os.O_RDONLY)
@@ -182,6 +183,18 @@ def private(parent: Path, prefix: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(room, ignore_errors=True)
         os.close(held)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path` in writing it."""
+    _sweep_all(path.parent, f".{path.name}.")
+
+
+def _sweep_all(parent: Path, prefix: str) -> None:
+    """Remove the private folders of a prefix that are not in use: a lock that dies with its process tells them."""
+    for left in parent.glob("*.partial"):
+        if left.name.startswith(prefix) and len(left.name) == len(prefix) + len("xxxxxxxx.partial"):
+            _sweep(left, parent / prefix.strip("."))
 
 
 def _sweep(room: Path, path: Path) -> None:
