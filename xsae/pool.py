@@ -30,7 +30,7 @@ def run(work: Callable, jobs: Sequence[tuple], label: str, side_by_side: bool = 
     workers = min(torch.get_num_threads(), len(jobs)) if side_by_side else 0
     if not workers:
         return [work(*job) for job in tqdm(jobs, label)]
-    with patch.dict(os.environ, dict.fromkeys(_THREADS, "1")):  # numpy reads these when a worker starts
+    with patch.dict(os.environ, dict.fromkeys(_THREADS, "1")):  # numpy reads these when it is imported
         futures = [_workers(workers).submit(work, *job) for job in jobs]
     try:
         return [future.result() for future in tqdm(futures, label)]
@@ -42,8 +42,11 @@ def run(work: Callable, jobs: Sequence[tuple], label: str, side_by_side: bool = 
 
 @cache
 def _workers(n: int) -> ProcessPoolExecutor:
-    """n fresh processes (a copy would have this one's locks as they are now), which stay, for they start slowly."""
-    return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), initializer=_alone)
+    """n processes, which stay: copies of a fresh one that has imported what jobs need (a copy of this one would have its
+    locks as they are now, and a fresh one each would import for seconds)."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["xsae.jobs"])
+    return ProcessPoolExecutor(n, mp_context=context, initializer=_alone)
 
 
 def _alone() -> None:
