@@ -11,9 +11,9 @@
 # notebooks go on from what is finished by themselves.
 from urllib.parse import parse_qsl
 
-from xsae.config import load_config, run_name
-from xsae.notebooks import MADE_BY, left_out, parameters
-from xsae.paths import ROOT
+from xsae.run.config import load_config, run_name
+from xsae.run.notebooks import MADE_BY, left_out, parameters
+from xsae.run.paths import ROOT
 
 ASKED = dict(parse_qsl(config["run"]))
 NAME, EMBEDDINGS, ONLY = ASKED["name"], ASKED.get("embeddings", ""), ASKED.get("only", "")
@@ -26,7 +26,7 @@ CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]
 ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option != "name"]
 # Whatever is data reaches a shell as a quoted parameter (:q), never as part of a command. Every job holds the run's
 # lock, and ends with the process that started it: the engine, which `exec` makes its parent.
-JOB = "exec python -m xsae.lock {params.lock:q} $PPID "
+JOB = "exec python -m xsae.run.lock {params.lock:q} $PPID "
 LOCK = f"artifacts/{RUN}/run.lock"
 # With real sources each backbone is embedded by jobs of its own, which 00 then merges.
 JOBS = [f"{job}of{SETTINGS.extraction_jobs}" for job in range(SETTINGS.extraction_jobs)] if SETTINGS.sources else []
@@ -75,7 +75,7 @@ rule extract:
     resources:
         gpu=GPUS,
     shell:
-        JOB + "xsae.encoders --model {params.model:q} --source {params.sources:q} --job {params.job} "
+        JOB + "xsae.data.encoders --model {params.model:q} --source {params.sources:q} --job {params.job} "
         "--out {params.out:q} 2>&1"
 
 
@@ -118,4 +118,4 @@ for notebook in NOTEBOOKS:
         resources:
             gpu=GPUS,
         shell:
-            JOB + "xsae.run_notebook --notebook {rule} {params.arguments:q} 2>&1"
+            JOB + "xsae.run.notebook --notebook {rule} {params.arguments:q} 2>&1"

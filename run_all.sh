@@ -109,6 +109,6 @@ lab)
         shift
         ;;
     esac
-    exec "$bin/python" -m xsae.workflow "$name" "$@"
+    exec "$bin/python" -m xsae.run.launch "$name" "$@"
     ;;
 esac

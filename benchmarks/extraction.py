@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.measure import alternate, write
-from xsae import scenes
-from xsae.encoders import Encoder
-from xsae.extraction import Extraction
+from xsae.data import scenes
+from xsae.data.encoders import Encoder
+from xsae.data.extraction import Extraction
 
 ARCHITECTURES = ("ViT-B-32-quickgelu", "ViT-B-16-quickgelu")  # the first has the least to compute per image
 

@@ -7,8 +7,8 @@ import sys
 
 import yaml
 
-from xsae.config import load_config
 from xsae.files import digest
+from xsae.run.config import load_config
 
 TINY = {
     "n_train_scenes": 200,
@@ -21,7 +21,7 @@ TINY = {
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "xsae.workflow", *map(str, arguments)]
+    return [sys.executable, "-m", "xsae.run.launch", *map(str, arguments)]
 
 
 def call(root, *arguments):

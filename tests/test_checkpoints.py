@@ -13,11 +13,12 @@ from runs import resealed
 from safetensors.torch import load_file, save_file
 
 from xsae.alignment import Alignment
-from xsae.embeddings import open_store, write_store
+from xsae.checkpoints import load, save
+from xsae.data.store import open_store, write_store
 from xsae.files import file_about
 from xsae.methods import Method
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, load, save
+from xsae.training import TrainingConfig
 
 X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
 SAES = {name: SparseAutoencoder(SAEConfig(4, 8, 2), seed) for seed, name in enumerate(("image", "text"))}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from xsae.classes import average_templates, import_classes, read_classes, write_classes
-from xsae.embeddings import import_file, open_store
+from xsae.data.classes import average_templates, import_classes, read_classes, write_classes
+from xsae.data.store import import_file, open_store
 
 
 def rows(n, d=4, seed=0):

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from xsae.config import CONFIGS, load_config, run_name
+from xsae.run.config import CONFIGS, load_config, run_name
 
 SMOKE = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xsae.embeddings import write_store
-from xsae.training import TrainingConfig, load, train
+from xsae.checkpoints import load
+from xsae.data.store import write_store
+from xsae.training import TrainingConfig, train
 
 COMMON = {"latents": 96, "k": 4, "epochs": 6, "batch_size": 60, "learning_rate": 2e-3}
 
@@ -28,7 +29,7 @@ def torchrun(store, processes, method, out, **settings):
     options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-         "-m", "xsae.distributed", "--store", str(store.path), "--method", method, "--seed", "1", "--out", str(out),
+         "-m", "xsae.run.distributed", "--store", str(store.path), "--method", method, "--seed", "1", "--out", str(out),
          *options],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from runs import resealed
 
-from xsae import embeddings
-from xsae.embeddings import from_arrays, import_file, open_store, read_npz, write_store
+from xsae.data import store as embeddings
+from xsae.data.store import from_arrays, import_file, open_store, read_npz, write_store
 
 COCO = Path(__file__).resolve().parents[2] / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 

@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from xsae import encoders, scenes
-from xsae.encoders import Encoder
+from xsae.data import encoders, scenes
+from xsae.data.encoders import Encoder
 
 CAPTIONS = ["a red circle on the sky", "two stars", " ".join(["much"] * 200)]
 

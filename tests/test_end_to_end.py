@@ -16,13 +16,13 @@ from runs import call, command, tables, tiny
 from test_extraction import small_clip
 from test_sources import picture
 
-from xsae import lock
-from xsae.config import load_config
-from xsae.embeddings import open_store
+from xsae.data.store import open_store
 from xsae.evaluation.variants import VARIANTS
 from xsae.methods import METHODS
-from xsae.notebooks import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC, left_out
-from xsae.paths import ROOT
+from xsae.run import lock
+from xsae.run.config import load_config
+from xsae.run.notebooks import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC, left_out
+from xsae.run.paths import ROOT
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 

@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_sources import picture, tar
 
-from xsae.embeddings import open_store
-from xsae.encoders import Encoder
-from xsae.extraction import Extraction, _Images, run
-from xsae.sources import Sample
+from xsae.data.encoders import Encoder
+from xsae.data.extraction import Extraction, _Images, run
+from xsae.data.sources import Sample
+from xsae.data.store import open_store
 
 PROCESSES = multiprocessing.get_context("forkserver")  # children that have imported everything and run nothing yet
-PROCESSES.set_forkserver_preload(["xsae.extraction"])
+PROCESSES.set_forkserver_preload(["xsae.data.extraction"])
 
 
 def small_clip(folder):

@@ -13,13 +13,17 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from xsae import embeddings, files, results, training, world
+from xsae import checkpoints, files
 from xsae.alignment import Alignment
-from xsae.embeddings import from_arrays, write_store
-from xsae.extraction import PART, Extraction, _Part
+from xsae.checkpoints import train_or_load
+from xsae.data import store as embeddings
+from xsae.data import world
+from xsae.data.extraction import PART, Extraction, _Part
+from xsae.data.store import from_arrays, write_store
 from xsae.methods import Method
+from xsae.report import results
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, train_or_load
+from xsae.training import TrainingConfig
 
 KIND = files.Kind("thing", "thing.json", "xsae.thing.1")
 SAE = SparseAutoencoder(SAEConfig(4, 8, 2))
@@ -57,7 +61,7 @@ WRITERS = {
     "part": lambda path: _Part().write(path, {"model": "m", "source": "s", "part": 0}),
 }
 # What stands for the work that must not begin where its folder is not free
-LONG = {"train_or_load": (training, "train"), "world.embed": (world, "draw")}
+LONG = {"train_or_load": (checkpoints, "train"), "world.embed": (world, "draw")}
 
 
 @pytest.fixture(params=WRITERS)
@@ -145,7 +149,7 @@ def test_a_training_of_other_settings_replaces_ours_alone(tmp_path):
     (tmp_path / "there" / "image+text" / "notes.txt").write_text("mine")
     before = tree(tmp_path)
     with pytest.raises(FileExistsError, match=r"holds image\+text/notes.txt"):
-        training.save(tmp_path / "there", {"image": SAE}, pd.DataFrame(), "shared", TrainingConfig(), 2, "data")
+        checkpoints.save(tmp_path / "there", {"image": SAE}, pd.DataFrame(), "shared", TrainingConfig(), 2, "data")
     assert tree(tmp_path) == before
 
 
@@ -158,7 +162,7 @@ def test_the_classes_within_a_store_are_no_strangers_to_it(tmp_path):
 
 def test_an_extraction_looks_at_its_folder_before_a_model_is_loaded(tmp_path, monkeypatch):
     home(tmp_path / "there")
-    monkeypatch.setattr("xsae.extraction.Encoder.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("xsae.data.extraction.Encoder.load", lambda *_: pytest.fail("a model was loaded"))
     extraction = Extraction("clip-b32", ["scenes:10"], tmp_path / "there")
     with pytest.raises(FileExistsError, match="there: holds thesis.tex, and is no embedding store"):
         extraction.extract(workers=0)

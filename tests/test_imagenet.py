@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from xsae import imagenet, scenes
-from xsae.classes import read_classes
-from xsae.encoders import Encoder
-from xsae.extraction import Extraction
+from xsae.data import imagenet, scenes
+from xsae.data.classes import read_classes
+from xsae.data.encoders import Encoder
+from xsae.data.extraction import Extraction
 
 MODEL = "ViT-S-32-alt"
 GOLDFISH, SHARK, TENCH = "n01443537", "n01484850", "n01440764"
@@ -69,7 +69,7 @@ def checkpoint(folder, model):
 def command(folder, checkpoint, into):
     arguments = ["--model", f"{MODEL}:{checkpoint}", "--images", folder, "--into", into]
     return subprocess.run(
-        [sys.executable, "-m", "xsae.imagenet", *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "xsae.data.imagenet", *map(str, arguments)], capture_output=True, text=True, check=False
     )
 
 

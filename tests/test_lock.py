@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from xsae import lock
+from xsae.run import lock
 
 # A process of a run: it says so and sleeps; as an engine it starts another of the kind first, its job.
 SLEEPER = """
 import os, subprocess, sys, time
 if sys.argv[1] == "engine":
-    job = [sys.executable, "-m", "xsae.lock", sys.argv[2], str(os.getpid()), "sleeper", "job", sys.argv[2]]
+    job = [sys.executable, "-m", "xsae.run.lock", sys.argv[2], str(os.getpid()), "sleeper", "job", sys.argv[2]]
     subprocess.Popen(job)
 with open("pids", "a") as out:
     print(os.getpid(), file=out)
@@ -23,10 +23,10 @@ time.sleep(60)
 WORKFLOW = """
 import os, subprocess, sys, time
 from pathlib import Path
-from xsae import lock
+from xsae.run import lock
 file = Path("run.lock")
 with lock.alone(file) as handle:
-    command = [sys.executable, "-m", "xsae.lock", str(file), str(os.getpid()), "sleeper", "engine", str(file)]
+    command = [sys.executable, "-m", "xsae.run.lock", str(file), str(os.getpid()), "sleeper", "engine", str(file)]
     subprocess.Popen(command, pass_fds=[handle], process_group=0)
     with open("pids", "a") as out:
         print(os.getpid(), file=out)
@@ -89,7 +89,7 @@ def test_a_process_that_begins_when_its_parent_is_already_gone_ends(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     where = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", os.getcwd())])
-    command = [sys.executable, "-m", "xsae.lock", "run.lock", str(gone.pid), "sleeper", "job", "run.lock"]
+    command = [sys.executable, "-m", "xsae.run.lock", "run.lock", str(gone.pid), "sleeper", "job", "run.lock"]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": where}, stderr=subprocess.DEVNULL, timeout=30
     )

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from xsae.checkpoints import train_or_load
+from xsae.data.synthetic import generate
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import recall
-from xsae.methods import METHODS, Method, load_method, posthoc
-from xsae.paths import RunPaths
-from xsae.theory import generate
-from xsae.training import TrainingConfig, train, train_or_load
+from xsae.methods import METHODS, Method, posthoc
+from xsae.run.jobs import load_method
+from xsae.run.paths import RunPaths
+from xsae.training import TrainingConfig, train
 
 
 def loaded(paths, method):
@@ -58,7 +60,7 @@ def test_shared_has_one_order_because_it_has_one_autoencoder(run):
 
 
 def test_what_is_not_there_is_named_with_what_makes_it(run):
-    assert METHODS == ("shared", "shared_bias", "iso_energy", "group_sparse", "separated", "posthoc")
+    assert tuple(METHODS) == ("shared", "shared_bias", "iso_energy", "group_sparse", "separated", "posthoc")
     with pytest.raises(FileNotFoundError, match="notebook 02_sae_training makes them"):
         loaded(run[0], "iso_energy")
     with pytest.raises(FileNotFoundError, match="03_alignment"):

@@ -10,10 +10,10 @@ import papermill
 import pytest
 
 from xsae.alignment import Alignment
-from xsae.config import Config, load_config
 from xsae.methods import Method
-from xsae.notebooks import MADE_BY, parameters
-from xsae.paths import ROOT
+from xsae.run.config import Config, load_config
+from xsae.run.notebooks import MADE_BY, parameters
+from xsae.run.paths import ROOT
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

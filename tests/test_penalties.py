@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from xsae.penalties import PENALTIES, group_sparse, iso_energy
+from xsae.penalties import group_sparse, iso_energy
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 LATENTS = 30
+PENALTIES = {"iso_energy": iso_energy, "group_sparse": group_sparse}
 
 
 def code(*rows):

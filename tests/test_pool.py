@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from xsae import pool
+from xsae.run import pool
 
 
 def twice(x, wait=0.0):

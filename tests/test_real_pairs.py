@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from xsae.config import load_config
-from xsae.embeddings import import_file
+from xsae.data.store import import_file
 from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates
-from xsae.jobs import train_on_store, training_codes
 from xsae.methods import Method, posthoc
-from xsae.paths import ROOT
+from xsae.run.config import load_config
+from xsae.run.jobs import train_on_store, training_codes
+from xsae.run.paths import ROOT
 from xsae.training import TrainingConfig
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from xsae.methods import METHODS, TRAINED
 from xsae.sae import SAEConfig
-from xsae.training import METHODS, Trainer, TrainingConfig, build
+from xsae.training import Trainer, TrainingConfig, penalty_of
 
 DIM, LATENTS, K, BATCH, STEPS = 24, 96, 4, 64, 300
 WEIGHTS = {"iso_energy": 0.05, "group_sparse": 0.002}
@@ -79,18 +80,18 @@ def restated(method, models, unique, config, pairs):
 
 
 @pytest.mark.parametrize("sums", [False, True], ids=["mean, as on real data", "sum, as on synthetic data"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_every_method_has_the_losses_of_the_released_objective(method, sums):
     # a clipping that is felt, and on synthetic data a constant rate
     config = TrainingConfig(
         latents=LATENTS, k=K, learning_rate=3e-3, clip_norm=0.2, sum_losses=sums, decay=not sums,
         warmup=0.0 if sums else 0.05, **WEIGHTS,
     )  # fmt: skip
-    saes = list(build(method, ["image", "text"], SAEConfig(DIM, LATENTS, K), seed=1).values())
+    saes = list(METHODS[method].build(["image", "text"], SAEConfig(DIM, LATENTS, K), 1).values())
     copies = copy.deepcopy(saes)  # in one go: what is shared stays shared
     models = [dict(own.named_parameters()) for own in copies]
     unique = list(dict.fromkeys(parameter for model in models for parameter in model.values()))
-    trainer = Trainer(saes, config, STEPS, method if method in WEIGHTS else "")
+    trainer = Trainer(saes, config, STEPS, penalty_of(method, config))
     ours = np.array([trainer.step(torch.cat(batch)).tolist() for batch in batches()])
     np.testing.assert_allclose(ours, restated(method, models, unique, config, batches()), atol=1e-4)
     assert ours[-1].mean() < 0.7 * ours[0].mean()

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from xsae import results
-from xsae.embeddings import from_arrays
-from xsae.paths import RunPaths
+from xsae.data.store import from_arrays
+from xsae.report import results
+from xsae.run.paths import RunPaths
 
 
 @pytest.fixture(autouse=True)

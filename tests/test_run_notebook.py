@@ -6,9 +6,9 @@ import os
 import nbformat
 import pytest
 
-from xsae import run_notebook
-from xsae.paths import RunPaths
-from xsae.run_notebook import execute
+from xsae.run import notebook as run_notebook
+from xsae.run.notebook import execute
+from xsae.run.paths import RunPaths
 
 SIDE = "import os, ipykernel\nprint(sorted(os.listdir()), os.path.dirname(ipykernel.get_connection_file()))"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from xsae import scene_encoders as encoders
-from xsae import scenes
+from xsae.data import scene_encoders as encoders
+from xsae.data import scenes
 
 
 def unit(rows):
@@ -67,7 +67,7 @@ def test_retraining_learns_and_writes_weights_that_load(tmp_path):
 
 
 def test_missing_weights_and_unknown_backbones_say_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make them with `python -m xsae.scene_encoders vit"):
+    with pytest.raises(FileNotFoundError, match="make them with `python -m xsae.data.scene_encoders vit"):
         encoders.load("vit", tmp_path)
     with pytest.raises(ValueError, match="'clip' is unknown; one of vit, resnet"):
         encoders.load("clip")

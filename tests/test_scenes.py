@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xsae import scenes
+from xsae.data import scenes
 
 
 def test_same_seed_same_world_and_other_seed_another():

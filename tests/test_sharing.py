@@ -10,12 +10,14 @@ import pytest
 from huggingface_hub import ModelCard
 
 from xsae import hub
-from xsae.embeddings import write_store
-from xsae.methods import Method, load_method, posthoc
-from xsae.paths import RunPaths
-from xsae.results import write_table
+from xsae.checkpoints import train_or_load
+from xsae.data.store import write_store
+from xsae.methods import Method, posthoc
+from xsae.report.results import write_table
+from xsae.run.jobs import load_method
+from xsae.run.paths import RunPaths
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, train_or_load
+from xsae.training import TrainingConfig
 
 
 def loaded(paths, method, store):
@@ -52,7 +54,7 @@ def run(tmp_path_factory):
 
 def share(root, *arguments):
     environment = os.environ | {"XSAE_ROOT": str(root), "HF_HUB_OFFLINE": "1", "HF_TOKEN": "none"}
-    command = [sys.executable, "-m", "xsae.sharing", *map(str, arguments)]
+    command = [sys.executable, "-m", "xsae.run.sharing", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from runs import call, command, tables, tiny
 
-from xsae.paths import ROOT
+from xsae.run.paths import ROOT
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"

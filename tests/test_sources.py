@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xsae import scenes, sources
-from xsae.sources import PART, Sample, Skipped, open_source
+from xsae.data import scenes, sources
+from xsae.data.sources import PART, Sample, Skipped, open_source
 
 
 def everything(source):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from xsae.data.synthetic import generate, interference
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import code_similarity, collapse_rate
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.theory import generate, interference
 from xsae.training import TrainingConfig, train
 
 MODALITIES = ("image", "text")

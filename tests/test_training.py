@@ -5,19 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from xsae.checkpoints import load, train_or_load
+from xsae.methods import METHODS, TRAINED
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import (
-    METHODS,
-    TrainingConfig,
-    aux_loss,
-    build,
-    dictionary_size,
-    fit,
-    load,
-    normalised_loss,
-    train,
-    train_or_load,
-)
+from xsae.training import TrainingConfig, aux_loss, dictionary_size, fit, normalised_loss, train
 
 SMALL = TrainingConfig(latents=64, k=2, epochs=20, batch_size=64, learning_rate=5e-3)
 
@@ -40,7 +31,7 @@ def test_normalised_loss_by_hand():
     assert normalised_loss(x_hat, x).item() == 0.25
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_training_finds_the_concepts(method):
     arrays, rows = concepts()
     saes, history = train(method, arrays, rows, SMALL, seed=1)
@@ -96,7 +87,7 @@ def test_shared_bias_has_one_dictionary_and_a_bias_of_each_modality():
     assert text.decoder_bias[0] > image.decoder_bias[0] + 0.2
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_the_bias_starts_at_the_mean_of_what_an_autoencoder_trains_on(method):
     arrays, _ = concepts(90)
     rows = {"image": np.arange(90) // 3, "text": np.arange(90)}  # an image that has several texts counts as often
@@ -112,10 +103,10 @@ def test_the_bias_starts_at_the_mean_of_what_an_autoencoder_trains_on(method):
 
 def test_where_activations_are_counted_over_a_batch_each_modality_has_its_own_count():
     config = SAEConfig(8, 16, 2, activation="batch_topk")
-    one, other = build("shared", ["image", "text"], config, seed=1).values()
+    one, other = METHODS["shared"].build(["image", "text"], config, 1).values()
     assert one.encoder is other.encoder and one.decoder_bias is other.decoder_bias
     assert one.activation.threshold is not other.activation.threshold
-    assert len(set(build("shared", ["image", "text"], replace(config, activation="topk"), seed=1).values())) == 1
+    assert len(set(METHODS["shared"].build(["image", "text"], replace(config, activation="topk"), 1).values())) == 1
 
 
 @pytest.mark.parametrize("activation", ["batch_topk", "jumprelu", "relu"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from runs import call, command, tables, tiny
 
-from xsae import lock
-from xsae.config import LONGEST, checked_name, run_name
+from xsae.run import lock
+from xsae.run.config import LONGEST, checked_name, run_name
 
 
 def own(file):
@@ -95,7 +95,7 @@ def test_names_that_a_shell_would_run_are_carried_as_they_are(tmp_path):
 
 # --- nothing runs on ---
 
-PARTS = {"workflow": "xsae.workflow", "engine": " snakemake ", "notebook": "xsae.run_notebook", "kernel": "ipykernel"}
+PARTS = {"workflow": "xsae.run.launch", "engine": " snakemake ", "notebook": "xsae.run.notebook", "kernel": "ipykernel"}
 
 
 def processes(root):
@@ -137,7 +137,7 @@ def run(tmp_path):
 )
 def test_whatever_process_of_a_run_is_ended_nothing_runs_on(run, tmp_path, part, how):
     process, root = run
-    [pid] = [pid for pid, own in processes(root).items() if PARTS[part] in own and ("-m xsae.lock" in own) == (
+    [pid] = [pid for pid, own in processes(root).items() if PARTS[part] in own and ("-m xsae.run.lock" in own) == (
         part in ("engine", "notebook"))]  # fmt: skip
     os.kill(pid, how)
     process.wait(timeout=60)

@@ -142,3 +142,4 @@ class _Jump(torch.autograd.Function):
 ACTIVATIONS = {
     "topk": TopK, "batch_topk": BatchTopK, "relu": ReLU, "jumprelu": JumpReLU, "matryoshka": Matryoshka
 }  # fmt: skip
+BY_ROW = ("topk", "matryoshka")  # those by which a row's code depends on no other row

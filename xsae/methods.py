@@ -9,8 +9,8 @@
 | `posthoc` | those of `separated` | reconstruction | an `Alignment` re-indexes each but the first |
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,16 +18,63 @@ from typing import Any
 import numpy as np
 from huggingface_hub import ModelCard
 from scipy import sparse
+from torch import Tensor
 
 from xsae import files
+from xsae.activations import BY_ROW
 from xsae.alignment import Alignment
 from xsae.hub import Shared, card
-from xsae.paths import RunPaths
-from xsae.sae import SparseAutoencoder
-from xsae.training import METHODS as TRAINED
-from xsae.training import load, load_saes
+from xsae.penalties import group_sparse, iso_energy
+from xsae.sae import SAEConfig, SparseAutoencoder
 
-METHODS = (*TRAINED, "posthoc")
+Penalty = Callable[..., Tensor]  # of the codes of all modalities, each values (n, w) and latents (n, w)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What sets a method apart, and how it looks wherever it is shown.
+
+    build: modalities, a config whose `latents` is the width of all autoencoders together, and a seed -> the untrained
+    autoencoder of each modality. penalty: added to the loss, weighted by the setting of the method's name. trained_as:
+    the method whose autoencoders it takes as they are, if it trains none.
+    """
+
+    label: str
+    colour: str  # Okabe and Ito's colours, safe for colour-blind readers
+    marker: str
+    build: Callable[[Sequence[str], SAEConfig, int], dict[str, SparseAutoencoder]]
+    penalty: Penalty | None = None
+    trained_as: str = ""
+
+
+def _one(modalities: Sequence[str], config: SAEConfig, seed: int, own: Sequence[str] = ()) -> dict:
+    """One autoencoder for all; `own`: parameters that each modality has for itself."""
+    first = SparseAutoencoder(config, seed=1000 * seed)
+    if not own and config.activation in BY_ROW:
+        return dict.fromkeys(modalities, first)
+    # Where activations are counted over a batch, every modality's are counted alone, or one would get more than k.
+    return {m: first if place == 0 else first.twin(own) for place, m in enumerate(modalities)}
+
+
+def _one_with_biases(modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
+    return _one(modalities, config, seed, ["decoder_bias"])
+
+
+def _one_each(modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
+    """An autoencoder per modality, with an equal share of the latents."""
+    each = replace(config, latents=config.latents // len(modalities))
+    return {m: SparseAutoencoder(each, seed=1000 * seed + place) for place, m in enumerate(modalities)}
+
+
+METHODS = {
+    "shared": Recipe("shared", "#D55E00", "o", _one),
+    "shared_bias": Recipe("shared + bias", "#009E73", "^", _one_with_biases),
+    "iso_energy": Recipe("Iso-Energy", "#E69F00", "v", _one, iso_energy),
+    "group_sparse": Recipe("group-sparse", "#CC79A7", "P", _one, group_sparse),
+    "separated": Recipe("separated", "#56B4E9", "s", _one_each),
+    "posthoc": Recipe("post-hoc", "#0072B2", "D", _one_each, trained_as="separated"),
+}
+TRAINED = tuple(name for name, recipe in METHODS.items() if not recipe.trained_as)
 
 
 @dataclass
@@ -55,12 +102,9 @@ class Method(Shared):
         return directions if aligned is None else aligned.transform_dictionary(directions)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        places = {id(sae): "+".join(m for m in self.saes if self.saes[m] is sae) for sae in self.saes.values()}
-        for sae in {id(own): own for own in self.saes.values()}.values():
-            sae.save(save_directory / places[id(sae)])
+        whose = save_saes(save_directory, self.saes)
         for modality, alignment in self.alignments.items():
             alignment.save(save_directory / "alignment" / f"{modality}.safetensors")
-        whose = {modality: places[id(sae)] for modality, sae in self.saes.items()}
         files.seal(save_directory, self.KIND, {"modalities": whose, "aligned": list(self.alignments)})
 
     @classmethod
@@ -83,7 +127,7 @@ class Method(Shared):
     def generate_model_card(
         self, facts: Mapping[str, Any] = MappingProxyType({}), results: Sequence[str] = (), place: str = ""
     ) -> ModelCard:
-        """The card of the autoencoders together; facts: what is known of their making (`xsae.sharing` gathers it)."""
+        """The card of the autoencoders together; facts: what is known of their making (see `xsae.run.sharing`)."""
         sizes = asdict(next(iter(self.saes.values())).config)
         own = {"modalities": ", ".join(self.saes), "aligned to the first": ", ".join(self.alignments) or "none"}
         return card("Method", own | sizes | dict(facts), place, results)
@@ -96,17 +140,24 @@ def posthoc(saes: dict[str, SparseAutoencoder], codes: Mapping[str, sparse.csr_a
     return Method(saes, {other: Alignment().fit(codes[reference], codes[other]) for other in others})
 
 
-def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str, seed: int, data_hash: str) -> Method:
-    """What a run has trained and aligned.
+def save_saes(folder: Path, saes: Mapping[str, SparseAutoencoder]) -> dict[str, str]:
+    """Save every autoencoder once in a folder of its own: modality -> the name of that folder."""
+    places = {id(sae): "+".join(m for m in saes if saes[m] is sae) for sae in saes.values()}
+    for sae in {id(own): own for own in saes.values()}.values():
+        sae.save(folder / places[id(sae)])
+    return {modality: places[id(sae)] for modality, sae in saes.items()}
 
-    Raises FileNotFoundError naming the notebook that makes what is missing, else as `training.load` and
-    `Alignment.load` do.
+
+def load_saes(folder: Path, kind: files.Kind, about: Mapping[str, Any]) -> dict[str, SparseAutoencoder]:
+    """The autoencoder of each modality in a folder whose marker says where they are, as `modalities`.
+
+    Raises ValueError where it says no such thing, or as `SparseAutoencoder.load` does.
     """
-    if method == "posthoc":
-        saes, _ = load(paths.checkpoint(backbone, "separated", bias_start, seed), data_hash)
-        files = {other: paths.alignment(backbone, bias_start, seed, other) for other in list(saes)[1:]}
-        for path in files.values():
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no alignment; notebook 03_alignment makes it")
-        return Method(saes, {other: Alignment.load(path) for other, path in files.items()})
-    return Method(load(paths.checkpoint(backbone, method, bias_start, seed), data_hash)[0])
+    places = about.get("modalities")
+    whole = isinstance(places, dict) and bool(places)
+    if not whole or any(f"{place}/{SparseAutoencoder.KIND.marker}" not in about["files"] for place in places.values()):
+        raise ValueError(f"{folder / kind.marker}: `modalities` must say whose folder is which, {places!r:.60} found")
+    loaded = {place: SparseAutoencoder.load(folder / place) for place in sorted(set(places.values()))}
+    if len({(sae.config.dim, sae.config.latents) for sae in loaded.values()}) > 1:
+        raise ValueError(f"{folder}: its autoencoders are not of one d and one number of latents")
+    return {modality: loaded[place] for modality, place in places.items()}

@@ -60,6 +60,3 @@ def _divide_by_root(numerator: Tensor, squares: Tensor) -> Tensor:
     """numerator / sqrt(squares), and 0 with gradient 0 where squares is 0."""
     positive = squares > 0
     return torch.where(positive, numerator / squares.where(positive, 1).sqrt(), 0)
-
-
-PENALTIES = {"iso_energy": iso_energy, "group_sparse": group_sparse}

@@ -1,18 +1,10 @@
-"""One training loop; a method is what the autoencoders of its modalities have in common, and a penalty if any.
-
-`shared` is one autoencoder that sees every modality; `shared_bias` is the same with a decoder bias per modality;
-`separated` is one autoencoder per modality with an equal share of the latents. These are trained on reconstruction
-alone. `posthoc` is `separated` plus an `Alignment`, fitted afterwards. `iso_energy` and `group_sparse` are `shared`
-plus a penalty on the codes of pairs, weighted by the setting of that name.
-"""
+"""One training loop for all methods: what sets them apart is in `methods`."""
 
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,16 +12,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xsae import files, processes
+from xsae import processes
+from xsae.activations import BY_ROW
 from xsae.batches import epoch
-from xsae.penalties import PENALTIES
+from xsae.methods import METHODS, TRAINED, Penalty
 from xsae.sae import SAEConfig, SparseAutoencoder
 
-METHODS = ("shared", "shared_bias", *PENALTIES, "separated")
 BIAS_STARTS = ("mean", "zero")
-CHECKPOINT = files.Kind("training's checkpoint", "training.json", "xsae.training.1")
 DEVICES = ("cpu", "cuda", "auto")
-BY_ROW = ("topk", "matryoshka")  # the activations of which a row's code depends on no other row
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHECK = 100  # steps between two looks at the pairs set aside
 LEAST_GAIN = 0.005  # a loss that falls by a smaller share of itself has not fallen
@@ -133,8 +123,8 @@ class Trainer:
     saes: one per modality; modalities may have one in common, or autoencoders with parameters in common. There is one
     optimiser over all parameters, and their gradients are clipped together, as in the released code. `steps`: of the
     whole training, which the learning rate is planned over, or None where they are not known: the rate then stays until
-    `decay_over` is called. `penalty`: the name of one of `PENALTIES`, or none. `idle_limit`: steps without firing after
-    which a latent counts as dead for the AuxK loss.
+    `decay_over` is called. `penalty`: of the codes of all modalities, added to the loss. `idle_limit`: steps without
+    firing after which a latent counts as dead for the AuxK loss.
     """
 
     def __init__(
@@ -142,7 +132,7 @@ class Trainer:
         saes: Sequence[SparseAutoencoder],
         config: TrainingConfig,
         steps: int | None,
-        penalty: str = "",
+        penalty: Penalty | None = None,
         idle_limit: int = 1000,
     ) -> None:
         self.config, self.penalty, self.idle_limit, self.done = config, penalty, idle_limit, 0
@@ -191,7 +181,7 @@ class Trainer:
             codes += zip(values.chunk(n), latents.chunk(n), strict=True)
             seen.append((sae, n * each, part, x_hat, values, latents))
         if self.penalty:
-            loss = loss + getattr(config, self.penalty) / processes.count() * PENALTIES[self.penalty](*codes)
+            loss = loss + self.penalty(*codes) / processes.count()
         if config.aux_coefficient:
             loss = loss + config.aux_coefficient * self._aux(seen)
         loss.backward()
@@ -228,13 +218,13 @@ def fit(
     config: TrainingConfig,
     seed: int,
     progress: str | None = None,
-    penalty: str = "",
+    penalty: Penalty | None = None,
 ) -> list[dict]:
     """Train the autoencoders in place on paired modalities; one modality is a list of one.
 
     saes, arrays, rows: per modality its autoencoder, a (n_m, d) matrix (memory-mapped is fine), and int (n_pairs,), the
     matrix row of each pair. The loss is the mean of the modalities' normalised losses, a batch being the same pairs in
-    each, plus the one of `PENALTIES` that `penalty` names, if any.
+    each, plus `penalty` of the codes of all modalities, if any.
 
     With `config.patience` a tenth of the pairs is set aside, and their loss is looked at every `CHECK` steps, from
     `epochs` passes on. When it has not fallen by half a percent for `patience` looks, the learning rate falls to zero
@@ -356,33 +346,25 @@ def train(
     label of a progress bar, if one is wanted. Raises ValueError for an unknown method or activation, a k above the
     latents, or a penalty on one modality.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: {method!r} is unknown; one of {', '.join(METHODS)}")
-    modalities = list(arrays)
-    if method in PENALTIES and len(modalities) < 2:
+    if method not in TRAINED:
+        raise ValueError(f"method: {method!r} is unknown; one of {', '.join(TRAINED)}")
+    recipe, modalities = METHODS[method], list(arrays)
+    if recipe.penalty and len(modalities) < 2:
         raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
     dim = arrays[modalities[0]].shape[1]
     total = config.width(len(rows[modalities[0]]), dim)
-    saes = build(method, modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)
+    saes = recipe.build(modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)
     data = [[of[m] for m in modalities] for of in (arrays, rows)]
     if config.bias_start == "mean":
         start_at_means(list(saes.values()), *data)
-    penalty = method if method in PENALTIES else ""
-    history = fit(list(saes.values()), *data, config, seed, progress, penalty)
+    history = fit(list(saes.values()), *data, config, seed, progress, penalty_of(method, config))
     return saes, pd.DataFrame([record | {"modality": modalities[record["modality"]]} for record in history])
 
 
-def build(method: str, modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
-    """The untrained autoencoders of a method, by modality; `config.latents` is the width of all of them together."""
-    if method == "separated":
-        each = replace(config, latents=config.latents // len(modalities))
-        return {m: SparseAutoencoder(each, seed=1000 * seed + place) for place, m in enumerate(modalities)}
-    first = SparseAutoencoder(config, seed=1000 * seed)
-    if method != "shared_bias" and config.activation in BY_ROW:
-        return dict.fromkeys(modalities, first)
-    # Where activations are counted over a batch, every modality's are counted alone, or one would get more than k.
-    own = ["decoder_bias"] if method == "shared_bias" else []
-    return {m: first if place == 0 else first.twin(own) for place, m in enumerate(modalities)}
+def penalty_of(method: str, config: TrainingConfig) -> Penalty | None:
+    """A method's penalty with the weight that a config gives it; None where the method has none."""
+    penalty, weight = METHODS[method].penalty, getattr(config, method, None)
+    return penalty and (lambda *codes: weight * penalty(*codes))
 
 
 @torch.no_grad()
@@ -401,100 +383,3 @@ def _mean(sae: SparseAutoencoder, array: np.ndarray, rows: np.ndarray) -> Tensor
     for block in np.array_split(rows, -(-len(rows) // BLOCK)):
         total += sae.inputs(torch.from_numpy(np.array(array[block], np.float32))).sum(0, dtype=torch.float64)
     return (total / len(rows)).float()
-
-
-def train_or_load(
-    folder: Path,
-    method: str,
-    arrays: Mapping[str, np.ndarray],
-    rows: Mapping[str, np.ndarray],
-    config: TrainingConfig,
-    seed: int,
-    data_hash: str,
-    progress: str | None = None,
-) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
-    """`train`, kept in `folder`: what was trained with the same settings on the same data is read back instead.
-
-    `data_hash` names the data (a store's manifest has it). The folder appears under its name only when it is whole.
-    """
-    if is_trained(folder, method, config, seed, data_hash):
-        return load(folder, data_hash)
-    files.check_free(folder, CHECKPOINT)  # before hours of training
-    saes, history = train(method, arrays, rows, config, seed, progress)
-    save(folder, saes, history, method, config, seed, data_hash)
-    return saes, history
-
-
-def is_trained(folder: Path, method: str, config: TrainingConfig, seed: int, data_hash: str) -> bool:
-    """Whether `folder` holds what was trained with these settings on these data."""
-    return _settings(folder) == _describe(method, config, seed, data_hash)
-
-
-def save(
-    folder: Path,
-    saes: Mapping[str, SparseAutoencoder],
-    history: pd.DataFrame,
-    method: str,
-    config: TrainingConfig,
-    seed: int,
-    data_hash: str,
-) -> None:
-    """Keep what `train` gave in `folder`, whole or not at all, with all that decides its bytes."""
-    places = {id(sae): "+".join(m for m in saes if saes[m] is sae) for sae in saes.values()}
-    about = {"settings": _describe(method, config, seed, data_hash)}
-    about["modalities"] = {modality: places[id(sae)] for modality, sae in saes.items()}
-    with files.folder(folder, CHECKPOINT) as partial:
-        for sae in {id(own): own for own in saes.values()}.values():
-            sae.save(partial / places[id(sae)])
-        history.to_csv(partial / "history.csv", index=False)
-        files.seal(partial, CHECKPOINT, about)
-
-
-def _describe(method: str, config: TrainingConfig, seed: int, data_hash: str) -> dict:
-    """All that decides what a training gives; the weight of a penalty does for its own method alone."""
-    about = {"method": method, "seed": seed, "data": data_hash}
-    if processes.count() > 1:
-        about["processes"] = processes.count()
-    return about | {name: value for name, value in asdict(config).items() if name not in PENALTIES or name == method}
-
-
-def load(folder: Path, data_hash: str) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
-    """What `train_or_load` kept: the autoencoder of each modality, and the training curve.
-
-    Raises FileNotFoundError where nothing is kept, ValueError where it was trained on other data or was altered.
-    """
-    folder = Path(folder)
-    settings = _settings(folder)
-    if settings is None:
-        raise FileNotFoundError(f"{folder}: no trained autoencoders; notebook 02_sae_training makes them")
-    if settings["data"] != data_hash:
-        raise ValueError(f"{folder}: trained on other embeddings than the store now holds; run 02_sae_training again")
-    about = files.opened(folder, CHECKPOINT)
-    return load_saes(folder, CHECKPOINT, about), pd.read_csv(folder / "history.csv")
-
-
-def load_saes(folder: Path, kind: files.Kind, about: Mapping[str, Any]) -> dict[str, SparseAutoencoder]:
-    """The autoencoder of each modality in a folder whose marker says where they are, as `modalities`.
-
-    Raises ValueError where it says no such thing, or as `SparseAutoencoder.load` does.
-    """
-    places = about.get("modalities")
-    whole = isinstance(places, dict) and bool(places)
-    if not whole or any(f"{place}/{SparseAutoencoder.KIND.marker}" not in about["files"] for place in places.values()):
-        raise ValueError(f"{folder / kind.marker}: `modalities` must say whose folder is which, {places!r:.60} found")
-    loaded = {place: SparseAutoencoder.load(folder / place) for place in sorted(set(places.values()))}
-    if len({(sae.config.dim, sae.config.latents) for sae in loaded.values()}) > 1:
-        raise ValueError(f"{folder}: its autoencoders are not of one d and one number of latents")
-    return {modality: loaded[place] for modality, place in places.items()}
-
-
-def _settings(folder: Path) -> dict | None:
-    try:
-        settings = files.opened(folder, CHECKPOINT, hashed=False).get("settings")
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{error}; move {folder} away to train again") from None
-    if not isinstance(settings, dict) or "data" not in settings:
-        raise ValueError(f"{folder / CHECKPOINT.marker}: `settings` do not say of which data; train again")
-    return settings

@@ -18,7 +18,7 @@ def recovery(method, data) -> dict[str, float]:
 
     Args:
         method: an `xsae.methods.Method`, for its autoencoders, its codes and its directions.
-        data: the `xsae.theory.SyntheticData` whose training pairs it was trained on.
+        data: the `xsae.data.synthetic.SyntheticData` whose training pairs it was trained on.
 
     Returns:
         `CR`, `RE`, `GRE`, `ESim` and `FSim` as defined below; RE and GRE are means of the modalities, RE the normalised

@@ -1,6 +1,6 @@
 """Zero-shot classification in code space: image codes against the codes of prompted classes (paper, main table).
 
-A class is a set of prompts. Their text embeddings are averaged and normalised (`xsae.classes`), then encoded by
+A class is a set of prompts. Their text embeddings are averaged and normalised (`xsae.data.classes`), then encoded by
 the text SAE, and the class whose code has the largest cosine with the image's is the answer. An image that holds
 several objects has several right classes, any of which is a right answer. `xsae.evaluation.variants` has what is
 compared; the released code leaves out the latents that fire on more than half of the images.

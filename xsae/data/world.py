@@ -8,9 +8,10 @@ import open_clip
 import pandas as pd
 from tqdm.auto import tqdm
 
-from xsae import files, scene_encoders, scenes
-from xsae.classes import average_templates, write_classes
-from xsae.embeddings import STORE, EmbeddingStore, write_store
+from xsae import files
+from xsae.data import scene_encoders, scenes
+from xsae.data.classes import average_templates, write_classes
+from xsae.data.store import STORE, EmbeddingStore, write_store
 
 CAPTIONS_PER_IMAGE = 5
 SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of seed 1: no split is ever shared

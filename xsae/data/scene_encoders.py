@@ -1,9 +1,9 @@
 """Small contrastive image-text encoders, made of open_clip's own model classes, that turn scenes into embeddings.
 
-The weights ship with the package (`xsae/weights/`). They were made, and can be made again, by
+The weights ship with the package (`xsae/data/weights/`). They were made, and can be made again, by
 
-    python -m xsae.scene_encoders vit    --out xsae/weights
-    python -m xsae.scene_encoders resnet --out xsae/weights
+    python -m xsae.data.scene_encoders vit    --out xsae/data/weights
+    python -m xsae.data.scene_encoders resnet --out xsae/data/weights
 
 Training is CLIP's: the symmetric contrastive loss (Radford et al. 2021, Fig. 3), one random caption per image and
 epoch. CLIP learns its logit scale, from 1/0.07 up to the bound of 100; a small world never drives it that high, so here
@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from xsae import files, scenes
+from xsae import files
+from xsae.data import scenes
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBED_DIM = 128
@@ -89,7 +90,7 @@ def load(name: str, folder: Path = WEIGHTS) -> open_clip.CLIP:
     model = build(name)
     path = Path(folder) / f"{name}.safetensors"
     if not path.is_file():
-        make = f"python -m xsae.scene_encoders {name} --out {folder}"
+        make = f"python -m xsae.data.scene_encoders {name} --out {folder}"
         raise FileNotFoundError(f"{path}: no weights; make them with `{make}`")
     model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     return model.eval()

@@ -3,7 +3,7 @@
 The lock belongs to the processes that write: each holds it for as long as it lives, however it ends. The workflow must
 first have it alone, so that it starts only where none of an earlier run is left.
 
-    python -m xsae.lock FILE PARENT MODULE [ARGUMENTS]
+    python -m xsae.run.lock FILE PARENT MODULE [ARGUMENTS]
 
 runs a module as a process of a run: it holds the lock FILE, and ends when its parent, the process PARENT, is gone.
 """

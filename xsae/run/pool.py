@@ -42,10 +42,12 @@ def run(work: Callable, jobs: Sequence[tuple], label: str, side_by_side: bool = 
 
 @cache
 def _workers(n: int) -> ProcessPoolExecutor:
-    """n processes, which stay: copies of a fresh one that has imported what jobs need (a copy of this one would have its
-    locks as they are now, and a fresh one each would import for seconds)."""
+    """n processes, which stay: copies of a fresh one that has imported what jobs need.
+
+    A copy of this process would have its locks as they are now; fresh ones would each import for seconds.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["xsae.jobs"])
+    context.set_forkserver_preload(["xsae.run.jobs"])
     return ProcessPoolExecutor(n, mp_context=context, initializer=_alone)
 
 

@@ -12,20 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-# Okabe and Ito's colours, safe for colour-blind readers; one per method, the same in every figure
-METHOD_COLOURS = {
-    "shared": "#D55E00", "shared_bias": "#009E73", "separated": "#56B4E9", "posthoc": "#0072B2",
-    "iso_energy": "#E69F00", "group_sparse": "#CC79A7", "dense": "#000000", "chance": "#8C8C8C",
-}  # fmt: skip
-METHOD_NAMES = {
-    "shared": "shared", "shared_bias": "shared + bias", "iso_energy": "Iso-Energy", "group_sparse": "group-sparse",
-    "separated": "separated", "posthoc": "post-hoc",
-}  # fmt: skip
+from xsae.methods import METHODS
+
+METHOD_COLOURS = {name: recipe.colour for name, recipe in METHODS.items()} | {"dense": "#000000", "chance": "#8C8C8C"}
+METHOD_NAMES = {name: recipe.label for name, recipe in METHODS.items()}
 _START = {"mean": "the mean", "zero": "zero (published)"}
 _FILL = ("full", "none")
-METHOD_MARKERS = {
-    "shared": "o", "shared_bias": "^", "iso_energy": "v", "group_sparse": "P", "separated": "s", "posthoc": "D",
-}  # fmt: skip
 
 
 def _arrow(direction: str) -> str:
@@ -47,7 +39,7 @@ def _pairs(frame: pd.DataFrame, modalities: Sequence[str]) -> Iterator[tuple[str
 def _look(method: str) -> dict:
     """A method's colour, marker and label; `shared` is larger and open, for its penalised variants often lie on it."""
     mark = {"markersize": 8, "fillstyle": "none"} if method == "shared" else {"markersize": 5}
-    about = {"color": METHOD_COLOURS[method], "marker": METHOD_MARKERS[method], "label": METHOD_NAMES[method]}
+    about = {"color": METHOD_COLOURS[method], "marker": METHODS[method].marker, "label": METHOD_NAMES[method]}
     return about | mark
 
 

@@ -1,7 +1,7 @@
 """From a command line to Snakemake: one line for whatever is wrong, before anything is written.
 
 The order of the notebooks, what is up to date and where jobs run is Snakemake's business (see the Snakefile), whose
-rules call `xsae.run_notebook`.
+rules call `xsae.run.notebook`.
 """
 
 import argparse
@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from urllib.parse import urlencode
 
-from xsae import lock
-from xsae.commands import exit_status, which_run
-from xsae.config import load_config, run_name
-from xsae.paths import ROOT, RunPaths, output_root
+from xsae.run import lock
+from xsae.run.commands import exit_status, which_run
+from xsae.run.config import load_config, run_name
+from xsae.run.paths import ROOT, RunPaths, output_root
 
 ENDING = 20  # seconds that an interrupted run has to end its jobs
 
@@ -29,8 +29,8 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
     # Some modules are imported where they are used: they take seconds, and most runs never need them.
     run_name(name, embeddings, only)  # names first: the longest cannot even be looked up
     if embeddings:
-        from xsae.classes import read_classes
-        from xsae.embeddings import modalities, read_npz
+        from xsae.data.classes import read_classes
+        from xsae.data.store import modalities, read_npz
 
         embeddings = str(Path(embeddings).resolve())
         _check_path(embeddings)
@@ -43,8 +43,8 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
     paths = RunPaths(run_name(name, embeddings, only))
     dry = {"-n", "--dry-run", "--dryrun"} & set(engine_options)
     if config.sources:
-        from xsae.plan import plan
-        from xsae.sources import open_source
+        from xsae.data.sources import open_source
+        from xsae.run.plan import plan
 
         for spec in [] if dry else filter(None, [*config.sources, config.classes]):
             open_source(spec)  # what is not there is said now, not after hours
@@ -74,7 +74,7 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
         # Notebooks speak on stdout; the engine's account of the same goes to its log. Those that run on other
         # machines do not reach this terminal, so there the engine speaks.
         elsewhere = {"--profile", "--executor", "-e"} & asked
-        command = [sys.executable, "-m", "xsae.lock", str(paths.lock), str(os.getpid()), *command]
+        command = [sys.executable, "-m", "xsae.run.lock", str(paths.lock), str(os.getpid()), *command]
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         engine = subprocess.Popen(
             command, env=environment, stderr=None if elsewhere else engine_output, pass_fds=[handle], process_group=0
@@ -140,7 +140,7 @@ def _check_writable(folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m xsae.workflow", parents=[which_run()], description=__doc__, allow_abbrev=False
+        prog="python -m xsae.run.launch", parents=[which_run()], description=__doc__, allow_abbrev=False
     )
     arguments, engine_options = parser.parse_known_args()
     return exit_status(lambda: run(**vars(arguments), engine_options=engine_options))

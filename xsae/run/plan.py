@@ -10,13 +10,13 @@ import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from xsae.config import Config
-from xsae.encoders import resolve
-from xsae.sources import CC3M
+from xsae.data.encoders import resolve
+from xsae.data.sources import CC3M
+from xsae.methods import TRAINED
+from xsae.run.config import Config
 
 TFLOPS = 200  # float16 operations a second, in 10^12, that an encoder is assumed to sustain on an H100-class card
 STEP = 0.4e-3  # seconds of a step at d = 512, L = 8192, batch 1024, assumed of such a card; scaled by d
-METHODS = 5  # autoencoders of a seed: one each of shared and the two penalties, two of separated; posthoc has its own
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ def plan(config: Config) -> str:
     for name in config.backbones:
         dim, image, text = _cost(config.models.get(name, name))
         embed = (images * image + captions * text) / (TFLOPS * 1e12) / 3600
-        steps = len(config.seeds) * METHODS * config.epochs * train // config.batch_size
+        trainings = len(config.seeds) * len(TRAINED) * len(config.bias_starts)
+        steps = trainings * config.epochs * train // config.batch_size
         learn = steps * STEP * dim / 512 / 3600
-        saes = len(config.seeds) * (METHODS - 1) * 2 * config.latents * dim * 4
+        saes = trainings * 2 * config.latents * dim * 4
         disk = ((images + captions) * (dim + 1) * 4 + saes) / 1e9
         own = (config.extraction_jobs, embed, learn, disk)
         total = [a + b for a, b in zip(total, own, strict=True)]

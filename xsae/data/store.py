@@ -183,7 +183,7 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
     path = Path(path)
     if not (path / "manifest.json").is_file():
         raise FileNotFoundError(
-            f"{path}: no embedding store; notebook 00_embeddings makes it, or xsae.embeddings.from_arrays"
+            f"{path}: no embedding store; notebook 00_embeddings makes it, or xsae.data.store.from_arrays"
         )
     manifest = files.opened(path, STORE, hashed=False)  # sizes first: a large store is not read to be refused
     if verify or sum(about["bytes"] for about in manifest["files"].values()) <= ALWAYS_HASHED:
@@ -302,9 +302,9 @@ def _groups(rows: Sequence[np.ndarray]) -> np.ndarray:
 def read_npz(file: Path) -> dict[str, np.ndarray]:
     """Read and check your own `.npz`: what `from_arrays` takes, with `caption` for `captions`, the reference first.
 
-    A modality is what is a float matrix (n, d) and not an array of the classes (`xsae.classes`), so that a matrix of
-    anything else must not be in the file; other arrays are not read. Raises FileNotFoundError or ValueError, one line
-    naming the file and what is wrong. Nothing is unpickled.
+    A modality is what is a float matrix (n, d) and not an array of the classes (`xsae.data.classes`), so that a matrix
+    of anything else must not be in the file; other arrays are not read. Raises FileNotFoundError or ValueError, one
+    line naming the file and what is wrong. Nothing is unpickled.
     """
     with _opened(file) as data:
         about = {name: own for name, own in _headers(data, file).items() if not name.startswith("class_")}

@@ -32,8 +32,8 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torchvision.datasets import ImageFolder
 
-from xsae import scenes, world
-from xsae.embeddings import SPLITS
+from xsae.data import scenes, world
+from xsae.data.store import SPLITS
 
 webdataset.WebDataset.DECODERS = {}  # of `datasets`: a member that it cannot decode would end its shard
 PART = 1024  # samples of a part, where the source has no parts of its own

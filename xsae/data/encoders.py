@@ -1,8 +1,9 @@
 """Vision-language models as embedding functions: the paper's eight, and whatever else open_clip can load.
 
-    python -m xsae.encoders --model clip-b32 --source coco:/data/coco --out stores/clip-b32
+    python -m xsae.data.encoders --model clip-b32 --source coco:/data/coco --out stores/clip-b32
 
-embeds a source (see `xsae.sources`) into a store, in parts that survive an interruption (see `xsae.extraction`).
+embeds a source (see `xsae.data.sources`) into a store, in parts that survive an interruption (see
+`xsae.data.extraction`).
 """
 
 import argparse
@@ -125,7 +126,7 @@ def resolve(name: str) -> tuple[str, str | None]:
 
 
 def main() -> None:
-    from xsae import extraction  # here alone: an encoder knows nothing of sources and stores
+    from xsae.data import extraction  # here alone: an encoder knows nothing of sources and stores
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help=f"{', '.join(MODELS)}, or what Encoder.load takes")

@@ -1,7 +1,7 @@
 """Share what a run has trained: autoencoders, alignment and card in a folder, or in a repository of the hub.
 
-python -m xsae.sharing laptop vit posthoc 1 --to shared/vit-posthoc
-python -m xsae.sharing laptop vit posthoc 1 --hub user/name      # with the hub's own login
+python -m xsae.run.sharing laptop vit posthoc 1 --to shared/vit-posthoc
+python -m xsae.run.sharing laptop vit posthoc 1 --hub user/name      # with the hub's own login
 """
 
 import argparse
@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from xsae.embeddings import open_store
-from xsae.methods import METHODS, Method, load_method
-from xsae.paths import RunPaths
+from xsae.data.store import open_store
+from xsae.methods import METHODS, Method
+from xsae.run.jobs import load_method
+from xsae.run.paths import RunPaths
 from xsae.training import BIAS_STARTS
 
 

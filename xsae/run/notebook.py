@@ -1,6 +1,6 @@
 """Run one notebook with a config's values, by papermill: what the Snakefile's rules call.
 
-python -m xsae.run_notebook laptop --notebook 03_alignment
+python -m xsae.run.notebook laptop --notebook 03_alignment
 """
 
 import argparse
@@ -24,11 +24,13 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
-from xsae import files, lock, results
-from xsae.commands import exit_status, which_run
-from xsae.config import Config, load_config, run_name
-from xsae.notebooks import parameters
-from xsae.paths import ROOT, RunPaths
+from xsae import files
+from xsae.report import results
+from xsae.run import lock
+from xsae.run.commands import exit_status, which_run
+from xsae.run.config import Config, load_config, run_name
+from xsae.run.notebooks import parameters
+from xsae.run.paths import ROOT, RunPaths
 
 
 class _Kernel(AsyncKernelManager):

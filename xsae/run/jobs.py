@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from xsae import theory
-from xsae.embeddings import EmbeddingStore, open_store
+from xsae.alignment import Alignment
+from xsae.checkpoints import load, train_or_load
+from xsae.data import synthetic
+from xsae.data.store import EmbeddingStore, open_store
 from xsae.evaluation import zeroshot
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import ranks, summary
 from xsae.evaluation.variants import FREQUENT, firing_rates, variants
-from xsae.methods import Method, load_method, posthoc
-from xsae.paths import RunPaths
-from xsae.training import TrainingConfig, train_or_load
+from xsae.methods import Method, posthoc
+from xsae.run.paths import RunPaths
+from xsae.training import TrainingConfig
 
 
 def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> Method:
@@ -107,15 +109,31 @@ def recover(
     """What `method` makes of the synthetic world of a seed (paper, Fig. 1): its name -> the figures of `recovery`.
 
     `separated` is aligned too, which adds `posthoc`. cosine: of a concept's two directions; sizes: the other arguments
-    of `theory.generate`. The autoencoders are kept in `folder`, so an interrupted sweep goes on where it was.
+    of `synthetic.generate`. The autoencoders are kept in `folder`, so an interrupted sweep goes on where it was.
     """
-    data = theory.generate(cosine, seed, **sizes)
+    data = synthetic.generate(cosine, seed, **sizes)
     x = data.train.embeddings
     saes, _ = train_or_load(folder, method, x, data.train.rows, config, seed, data.fingerprint)
     found = {method: Method(saes)}
     if method == "separated":
         found["posthoc"] = posthoc(saes, {m: sae.transform(x[m]) for m, sae in saes.items()})
     return {name: recovery(own, data) for name, own in found.items()}
+
+
+def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str, seed: int, data_hash: str) -> Method:
+    """What a run has trained and aligned.
+
+    Raises FileNotFoundError naming the notebook that makes what is missing, else as `checkpoints.load` and
+    `Alignment.load` do.
+    """
+    if method == "posthoc":
+        saes, _ = load(paths.checkpoint(backbone, "separated", bias_start, seed), data_hash)
+        files = {other: paths.alignment(backbone, bias_start, seed, other) for other in list(saes)[1:]}
+        for path in files.values():
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no alignment; notebook 03_alignment makes it")
+        return Method(saes, {other: Alignment.load(path) for other, path in files.items()})
+    return Method(load(paths.checkpoint(backbone, method, bias_start, seed), data_hash)[0])
 
 
 def _loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> tuple[EmbeddingStore, Method]:

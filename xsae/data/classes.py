@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xsae.embeddings import EmbeddingStore, checked, read_arrays, write_store
+from xsae.data.store import EmbeddingStore, checked, read_arrays, write_store
 
 ARRAYS = ("class_text", "class_image", "class_label")
 

@@ -1,6 +1,6 @@
 """ImageNet's images and classes in the space of a vision-language model, for zero-shot classification.
 
-    python -m xsae.imagenet --model clip-b32 --images imagenet/val --into my.npz
+    python -m xsae.data.imagenet --model clip-b32 --images imagenet/val --into my.npz
 
 adds them to your own embeddings. The folder holds one folder of images per class, named by its synset (n01440764, …),
 as ImageNet's validation set is usually laid out; classes without a folder are not asked for. Names and templates are
@@ -16,11 +16,11 @@ import open_clip
 from tqdm.auto import tqdm
 
 from xsae import files
-from xsae.classes import average_templates
-from xsae.embeddings import STORE, EmbeddingStore, read_npz
-from xsae.encoders import Encoder
-from xsae.extraction import Extraction
-from xsae.sources import imagenet_names
+from xsae.data.classes import average_templates
+from xsae.data.encoders import Encoder
+from xsae.data.extraction import Extraction
+from xsae.data.sources import imagenet_names
+from xsae.data.store import STORE, EmbeddingStore, read_npz
 
 
 def prompts(synsets: list[str]) -> list[list[str]]:
@@ -29,7 +29,7 @@ def prompts(synsets: list[str]) -> list[list[str]]:
 
 
 def classes(encoder: Encoder, images: EmbeddingStore) -> dict[str, np.ndarray]:
-    """The three arrays that `xsae.classes.read_classes` reads, `class_text`, `class_image`, `class_label`.
+    """The three arrays that `xsae.data.classes.read_classes` reads, `class_text`, `class_image`, `class_label`.
 
     images: a store made of the source `imagenet:FOLDER` with the same model.
     """
@@ -53,7 +53,7 @@ def add(file: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="as `python -m xsae.encoders` takes it")
+    parser.add_argument("--model", required=True, help="as `python -m xsae.data.encoders` takes it")
     parser.add_argument("--images", type=Path, required=True, help="a folder of images per synset")
     parser.add_argument("--into", type=Path, required=True, help="your .npz, made with the same model")
     arguments = parser.parse_args()

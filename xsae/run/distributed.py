@@ -1,10 +1,10 @@
 """Training over several processes, on one machine or many: the batch is shared out, the sums go round.
 
-    torchrun --nproc-per-node 2 -m xsae.distributed --store STORE --method separated --seed 1 --out FOLDER --k 32
+    torchrun --nproc-per-node 2 -m xsae.run.distributed --store STORE --method separated --seed 1 --out FOLDER --k 32
 
 The fields of `TrainingConfig` are options; `batch_size` is that of all processes together, and the loss curve that of
-one process to rounding. FOLDER is a checkpoint as notebook 02 writes it, for `xsae.training.load`. The messages go by
-gloo, or by NCCL with `--device cuda`, a GPU for each process, which has never run.
+one process to rounding. FOLDER is a checkpoint as notebook 02 writes it, for `xsae.checkpoints.load`. The messages go
+by gloo, or by NCCL with `--device cuda`, a GPU for each process, which has never run.
 
 Not torch's DistributedDataParallel: that averages the gradients of losses that are means over each process's rows, and
 runs them through a module's forward. Our loss is normalised by the whole batch, so its sums are what must go round; the
@@ -21,8 +21,10 @@ import torch
 import torch.distributed as dist
 
 from xsae import files, processes
-from xsae.embeddings import open_store
-from xsae.training import CHECKPOINT, METHODS, TrainingConfig, save, train
+from xsae.checkpoints import CHECKPOINT, save
+from xsae.data.store import open_store
+from xsae.methods import TRAINED
+from xsae.training import TrainingConfig, train
 
 
 def run(store: Path, method: str, seed: int, out: Path, config: TrainingConfig) -> None:
@@ -40,7 +42,7 @@ def run(store: Path, method: str, seed: int, out: Path, config: TrainingConfig) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True, help="folder of an embedding store")
-    parser.add_argument("--method", required=True, choices=METHODS)
+    parser.add_argument("--method", required=True, choices=TRAINED)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     for field in fields(TrainingConfig):

@@ -7,12 +7,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xsae import plots, pool, results
-from xsae.embeddings import EmbeddingStore, open_store
-from xsae.jobs import train_on_store, training_codes
-from xsae.methods import Method, load_method, posthoc
-from xsae.paths import RunPaths
-from xsae.training import TrainingConfig, is_trained, load
+from xsae.checkpoints import is_trained, load
+from xsae.data.store import EmbeddingStore, open_store
+from xsae.methods import Method, posthoc
+from xsae.report import plots, results
+from xsae.run import pool
+from xsae.run.jobs import load_method, train_on_store, training_codes
+from xsae.run.paths import RunPaths
+from xsae.training import TrainingConfig
 
 
 class Run:

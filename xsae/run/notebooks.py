@@ -4,8 +4,8 @@ import ast
 import json
 from typing import Any
 
-from xsae.config import Config
-from xsae.paths import ROOT
+from xsae.run.config import Config
+from xsae.run.paths import ROOT
 
 MADE_BY = {
     "embeddings": "00_embeddings", "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
@@ -32,7 +32,7 @@ SYNTHETIC = ("cos_sweep", "lambda_sweep")
 def left_out(config: Config) -> set[str]:
     """The tables that a run cannot make of what it is given."""
     if config.embeddings:
-        from xsae.classes import read_classes  # here, for it takes a second to import and most runs do without
+        from xsae.data.classes import read_classes  # here, for it takes a second to import and most runs do without
 
         return {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(config.embeddings) else OF_CLASSES)}
     if not config.backbones:

@@ -14,9 +14,9 @@ import torch
 from matplotlib.figure import Figure
 
 from xsae import files
-from xsae.embeddings import open_store
-from xsae.notebooks import MADE_BY
-from xsae.paths import ROOT, RunPaths
+from xsae.data.store import open_store
+from xsae.run.notebooks import MADE_BY
+from xsae.run.paths import ROOT, RunPaths
 
 REFERENCES = Path(__file__).with_name("references.csv")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "pandas", "matplotlib", "snakemake", "papermill")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xsae.paths import ROOT
+from xsae.run.paths import ROOT
 
 CONFIGS = ROOT / "configs"
 MOST = 10**8  # of anything that is counted: more is a slip of the keyboard, and no machine's memory
@@ -25,7 +25,7 @@ class Config(BaseModel):
     embeddings: str = Field("", description="path of your own .npz; empty = the embedded world")
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     sources: Annotated[list[str], Field(description="of real images and captions; [] = the embedded world")] = []
-    models: Annotated[dict[str, str], Field(description="backbones that xsae.encoders has no name for")] = {}
+    models: Annotated[dict[str, str], Field(description="backbones that xsae.data.encoders has no name for")] = {}
     classes: str = Field("", description="a source `imagenet:FOLDER` for zero-shot classification; empty = none")
     extraction_jobs: Annotated[int, Field(ge=1, le=MOST, description="jobs that share the embedding of a backbone")] = 1
     n_train_scenes: Annotated[int, Field(ge=40, le=MOST)]

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]  # the repository: configs, notebooks, Snakefile
+ROOT = Path(__file__).resolve().parents[2]  # the repository: configs, notebooks, Snakefile
 
 
 def output_root() -> Path:
@@ -40,7 +40,7 @@ class RunPaths:
 
     @property
     def lock(self) -> Path:
-        """What the processes of the run hold (`xsae.lock`)."""
+        """What the processes of the run hold (`xsae.run.lock`)."""
         return self.artifacts / "run.lock"
 
     @property

@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from xsae import files
-from xsae.embeddings import STORE, EmbeddingStore, open_store, write_store
-from xsae.encoders import Encoder, resolve
-from xsae.sources import Sample, Skipped, Source, mentions, open_source
+from xsae.data.encoders import Encoder, resolve
+from xsae.data.sources import Sample, Skipped, Source, mentions, open_source
+from xsae.data.store import STORE, EmbeddingStore, open_store, write_store
 
 MODALITIES = ("image", "text")
 # What is decoded, whatever a file's name says: others reach programs outside, as EPS does Ghostscript. Of a GIF, the
@@ -38,7 +38,7 @@ _SKIPPED = ("source", "part", "key", "reason")
 
 
 def run(model: str, source: Sequence[str], out: Path, job: str = "0/1", workers: int | None = None) -> str:
-    """What `python -m xsae.encoders` does; what became of it, in one line.
+    """What `python -m xsae.data.encoders` does; what became of it, in one line.
 
     Raises ValueError or OSError, one line each; finished parts stay, and the same call goes on after them.
     """

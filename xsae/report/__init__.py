@@ -1,0 +1,1 @@
+"""What a run shows: tables with their references and figures."""
