@@ -11,7 +11,8 @@ import pytest
 
 from xsae.checkpoints import load
 from xsae.data.store import write_store
-from xsae.training import TrainingConfig, train
+from xsae.methods import train_saes
+from xsae.training import TrainingConfig
 
 COMMON = {"latents": 96, "k": 4, "epochs": 6, "batch_size": 60, "learning_rate": 2e-3}
 
@@ -51,7 +52,7 @@ def test_several_processes_give_the_loss_curve_of_one(store, tmp_path, processes
     saes, history = load(tmp_path / "saes", store.fingerprint)
     arrays = {m: store[m] for m in store.modalities}
     rows = {m: store.split("train")[m].to_numpy() for m in store.modalities}
-    alone, expected = train(method, arrays, rows, TrainingConfig(**COMMON | settings), seed=1)
+    alone, expected = train_saes(method, arrays, rows, TrainingConfig(**COMMON | settings), seed=1)
     assert len(history) == len(expected) == 12
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-4)
     assert expected["loss"].iloc[-1] < 0.8 * expected["loss"].iloc[0]  # it did learn

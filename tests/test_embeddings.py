@@ -199,7 +199,7 @@ def test_texts_of_one_image_stay_on_one_side(tmp_path):
     index = np.random.default_rng(3).integers(0, 40, 200)
     captions = [f"caption {i}" for i in range(200)]
     opened = from_arrays(
-        tmp_path / "s", image=rows(50), text=rows(200), image_index=index, captions=captions, held_out=0.25
+        tmp_path / "s", image=rows(50), text=rows(200), image_index=index, caption=captions, held_out=0.25
     )
     train, test = opened.split("train"), opened.split("test")
     assert len(train) + len(test) == 200 and not set(train["image"]) & set(test["image"])
@@ -407,7 +407,7 @@ def test_an_encrypted_archive_and_an_array_that_is_there_twice_are_named(tmp_pat
 def test_captions_may_be_bytes_and_of_any_language(tmp_path):
     words = ["größe", "数据", "🙂", "nul\0in the middle", ""] + ["x"] * 7
     for captions in (np.array([own.encode() for own in words]), np.array(words), np.array(words, object)):
-        store = from_arrays(tmp_path / "s", **GOOD, captions=captions)
+        store = from_arrays(tmp_path / "s", **GOOD, caption=captions)
         assert store.pairs["caption"].tolist() == words
 
 

@@ -7,10 +7,10 @@ from xsae.checkpoints import train_or_load
 from xsae.data.synthetic import generate
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import recall
-from xsae.methods import METHODS, Method, posthoc
+from xsae.methods import METHODS, Method, posthoc, train_saes
 from xsae.run.jobs import load_method
 from xsae.run.paths import RunPaths
-from xsae.training import TrainingConfig, train
+from xsae.training import TrainingConfig
 
 
 def loaded(paths, method):
@@ -75,7 +75,7 @@ def three():
     sizes = dict(dim=32, n_shared=24, n_own=dict.fromkeys(names, 8), n_train=6000, n_test=500)
     data = generate(0.5, 1, **sizes, activation=0.06, noise=0.02, max_interference=0.6)
     config = TrainingConfig(latents=3 * 64, k=4, epochs=20, batch_size=128, learning_rate=2e-3, decay=False)
-    saes, _ = train("separated", data.train.embeddings, data.train.rows, config, seed=1)
+    saes, _ = train_saes("separated", data.train.embeddings, data.train.rows, config, seed=1)
     return data, saes, {m: saes[m].transform(x) for m, x in data.train.embeddings.items()}
 
 

@@ -9,9 +9,9 @@ from scipy.stats import binomtest
 from xsae.data.store import import_file
 from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates
-from xsae.methods import Method, posthoc
+from xsae.methods import Method, pair_codes, posthoc
 from xsae.run.config import load_config
-from xsae.run.jobs import train_on_store, training_codes
+from xsae.run.jobs import train_on_store
 from xsae.run.paths import ROOT
 from xsae.training import TrainingConfig
 
@@ -37,7 +37,7 @@ def trained(store, tmp_path_factory):
         for name, method, start in (("separated", "separated", "mean"), ("published", "shared", "zero")):
             config = TrainingConfig(**recipe | {"bias_start": start})
             found[name, seed] = train_on_store(store.path, folder / f"{name}{seed}", method, config, seed)
-        found["posthoc", seed] = posthoc(found["separated", seed].saes, training_codes(found["separated", seed], store))
+        found["posthoc", seed] = posthoc(found["separated", seed].saes, pair_codes(found["separated", seed], store))
     return found
 
 
@@ -63,7 +63,7 @@ def test_posthoc_finds_partners_far_above_chance_and_above_shared_as_published(s
 
 def test_at_most_one_latent_a_side_never_sleeps(store, trained):
     for seed in SEEDS:
-        for modality, codes in training_codes(trained["separated", seed], store).items():
+        for modality, codes in pair_codes(trained["separated", seed], store).items():
             assert np.count_nonzero(firing_rates(codes) > 0.5) <= 1, (seed, modality)
 
 

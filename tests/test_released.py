@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from xsae.methods import METHODS, TRAINED
+from xsae.methods import METHODS, TRAINED, penalty_of
 from xsae.sae import SAEConfig
-from xsae.training import Trainer, TrainingConfig, penalty_of
+from xsae.training import Trainer, TrainingConfig
 
 DIM, LATENTS, K, BATCH, STEPS = 24, 96, 4, 64, 300
 WEIGHTS = {"iso_energy": 0.05, "group_sparse": 0.002}

@@ -5,8 +5,9 @@ import torch
 from xsae.data.synthetic import generate, interference
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import code_similarity, collapse_rate
+from xsae.methods import train_saes
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, train
+from xsae.training import TrainingConfig
 
 MODALITIES = ("image", "text")
 SMALL = dict(dim=32, n_shared=32, n_own={"image": 16, "text": 12}, n_train=60, n_test=40, activation=0.05)
@@ -204,7 +205,7 @@ def sweep():
     for cosine in COSINES:
         data = generate(cosine, 1, **sizes)
         for method in ("shared", "separated"):
-            saes, _ = train(method, data.train.embeddings, data.train.rows, config, seed=1)
+            saes, _ = train_saes(method, data.train.embeddings, data.train.rows, config, seed=1)
             losses = []
             for modality, sae in saes.items():
                 x = data.test.embeddings[modality]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from xsae.checkpoints import load, train_or_load
-from xsae.methods import METHODS, TRAINED
+from xsae.methods import METHODS, TRAINED, train_saes
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, aux_loss, dictionary_size, fit, normalised_loss, train
+from xsae.training import TrainingConfig, aux_loss, dictionary_size, fit, normalised_loss
 
 SMALL = TrainingConfig(latents=64, k=2, epochs=20, batch_size=64, learning_rate=5e-3)
 
@@ -34,7 +34,7 @@ def test_normalised_loss_by_hand():
 @pytest.mark.parametrize("method", TRAINED)
 def test_training_finds_the_concepts(method):
     arrays, rows = concepts()
-    saes, history = train(method, arrays, rows, SMALL, seed=1)
+    saes, history = train_saes(method, arrays, rows, SMALL, seed=1)
     last = history[history["epoch"] == 20].set_index("modality")["loss"]
     assert (last < 0.12).all() and (last < 0.3 * history[history["epoch"] == 1].set_index("modality")["loss"]).all()
     for sae in saes.values():
@@ -43,8 +43,8 @@ def test_training_finds_the_concepts(method):
 
 def test_methods_have_equal_width_and_share_as_named():
     arrays, rows = concepts(100)
-    shared, _ = train("shared", arrays, rows, SMALL, seed=1)
-    separated, _ = train("separated", arrays, rows, SMALL, seed=1)
+    shared, _ = train_saes("shared", arrays, rows, SMALL, seed=1)
+    separated, _ = train_saes("separated", arrays, rows, SMALL, seed=1)
     assert shared["image"] is shared["text"] and len(shared["image"].directions) == 64
     assert separated["image"] is not separated["text"]
     assert [len(sae.directions) for sae in separated.values()] == [32, 32]
@@ -55,8 +55,8 @@ def test_a_modality_is_trained_alone_when_separated_but_for_the_clipping():
     arrays, rows = concepts(200)
     other = arrays | {"text": arrays["text"][::-1].copy()}
     unclipped = replace(SMALL, clip_norm=1e9)
-    one, _ = train("separated", arrays, rows, unclipped, seed=1)
-    two, _ = train("separated", other, rows, unclipped, seed=1)
+    one, _ = train_saes("separated", arrays, rows, unclipped, seed=1)
+    two, _ = train_saes("separated", other, rows, unclipped, seed=1)
     assert torch.equal(one["image"].dictionary, two["image"].dictionary)
     assert not torch.equal(one["text"].dictionary, two["text"].dictionary)
 
@@ -66,14 +66,14 @@ def test_pairs_are_read_through_their_rows():
     arrays, _ = concepts(120)
     rows = {"image": np.arange(120) // 3, "text": np.arange(120)}
     repeated = {"image": arrays["image"][rows["image"]], "text": arrays["text"]}
-    one, _ = train("shared", arrays, rows, SMALL, seed=1)
-    two, _ = train("shared", repeated, dict.fromkeys(rows, np.arange(120)), SMALL, seed=1)
+    one, _ = train_saes("shared", arrays, rows, SMALL, seed=1)
+    two, _ = train_saes("shared", repeated, dict.fromkeys(rows, np.arange(120)), SMALL, seed=1)
     assert torch.equal(one["image"].dictionary, two["image"].dictionary)
 
 
 def test_same_seed_same_bits_other_seed_others():
     arrays, rows = concepts(150)
-    one, two, other = (train("shared", arrays, rows, SMALL, seed)[0]["image"].directions for seed in (1, 1, 2))
+    one, two, other = (train_saes("shared", arrays, rows, SMALL, seed)[0]["image"].directions for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
 
@@ -81,7 +81,7 @@ def test_same_seed_same_bits_other_seed_others():
 def test_shared_bias_has_one_dictionary_and_a_bias_of_each_modality():
     arrays, rows = concepts(200)
     arrays["text"] = arrays["text"] + 0.5 * np.eye(32, dtype=np.float32)[0]
-    saes, _ = train("shared_bias", arrays, rows, SMALL, seed=1)
+    saes, _ = train_saes("shared_bias", arrays, rows, SMALL, seed=1)
     image, text = saes.values()
     assert image.dictionary is text.dictionary and image.encoder is text.encoder
     assert text.decoder_bias[0] > image.decoder_bias[0] + 0.2
@@ -95,9 +95,9 @@ def test_the_bias_starts_at_the_mean_of_what_an_autoencoder_trains_on(method):
     means = {m: arrays[m][rows[m]].mean(axis=0) for m in arrays}
     if method not in ("separated", "shared_bias"):
         means = dict.fromkeys(means, (means["image"] + means["text"]) / 2)
-    for modality, sae in train(method, arrays, rows, still, seed=1)[0].items():
+    for modality, sae in train_saes(method, arrays, rows, still, seed=1)[0].items():
         np.testing.assert_allclose(sae.decoder_bias.detach().numpy(), means[modality], atol=1e-6)
-    for sae in train(method, arrays, rows, replace(still, bias_start="zero"), seed=1)[0].values():
+    for sae in train_saes(method, arrays, rows, replace(still, bias_start="zero"), seed=1)[0].values():
         np.testing.assert_allclose(sae.decoder_bias.detach().numpy(), 0, atol=1e-6)
 
 
@@ -114,7 +114,7 @@ def test_a_shared_autoencoder_gives_no_modality_more_active_latents(activation):
     arrays, rows = concepts(600)
     arrays["text"] = arrays["text"] + 0.3 * np.random.default_rng(1).standard_normal((600, 32)).astype(np.float32)
     config = replace(SMALL, latents=64, k=4, epochs=60, activation=activation)
-    saes, _ = train("shared", arrays, rows, config, seed=1)
+    saes, _ = train_saes("shared", arrays, rows, config, seed=1)
     active = {m: saes[m].transform(arrays[m]).nnz / 600 for m in arrays}
     assert active["image"] == pytest.approx(active["text"], rel=0.25), active
 
@@ -128,7 +128,7 @@ def noisy(n):
 
 def test_with_patience_a_training_ends_when_pairs_set_aside_gain_no_more():
     config = replace(SMALL, latents=16, epochs=1, patience=3, max_steps=5000)
-    _, history = train("shared", *noisy(400), config, seed=1)
+    _, history = train_saes("shared", *noisy(400), config, seed=1)
     assert 400 <= history["step"].max() < 5000 and history["set_aside"].iloc[-1] > history["loss"].iloc[-1]
     looks = history.groupby("step")["set_aside"].mean().dropna()
     assert looks.iloc[-1] <= 1.05 * looks.min()
@@ -137,8 +137,8 @@ def test_with_patience_a_training_ends_when_pairs_set_aside_gain_no_more():
 def test_with_patience_a_cap_holds_and_the_epochs_are_the_least():
     arrays, rows = concepts(400)
     config = replace(SMALL, epochs=1, patience=3, max_steps=300)
-    assert train("shared", arrays, rows, config, seed=1)[1]["step"].max() <= 300
-    _, history = train("shared", *noisy(400), replace(config, latents=16, epochs=200), seed=1)
+    assert train_saes("shared", arrays, rows, config, seed=1)[1]["step"].max() <= 300
+    _, history = train_saes("shared", *noisy(400), replace(config, latents=16, epochs=200), seed=1)
     assert history["step"].max() >= 200 * 5
 
 
@@ -146,11 +146,11 @@ def test_pairs_set_aside_are_not_trained_on_nor_is_their_image_with_another_text
     arrays, _ = concepts(300)
     rows = {"image": np.arange(300) // 3, "text": np.arange(300)}
     config = replace(SMALL, epochs=3, patience=1, max_steps=30, normalize=False)
-    one, _ = train("separated", arrays, rows, replace(config, bias_start="zero"), seed=1)
+    one, _ = train_saes("separated", arrays, rows, replace(config, bias_start="zero"), seed=1)
     first = np.random.default_rng(1).permutation(np.unique(rows["image"]))[:10]
     for modality, gone in (("image", first), ("text", np.flatnonzero(np.isin(rows["image"], first)))):
         arrays[modality][gone] = 7.0
-    two, _ = train("separated", arrays, rows, replace(config, bias_start="zero"), seed=1)
+    two, _ = train_saes("separated", arrays, rows, replace(config, bias_start="zero"), seed=1)
     assert torch.equal(one["image"].dictionary, two["image"].dictionary)
     assert torch.equal(one["text"].dictionary, two["text"].dictionary)
 
@@ -217,9 +217,9 @@ def test_shared_is_kept_once_and_loads_as_one(tmp_path):
 def test_errors_name_the_thing(tmp_path):
     arrays, rows = concepts(100)
     with pytest.raises(ValueError, match="method: 'joint' is unknown; one of shared, shared_bias,"):
-        train("joint", arrays, rows, SMALL, 1)
+        train_saes("joint", arrays, rows, SMALL, 1)
     with pytest.raises(ValueError, match="k: 40 active latents asked of a dictionary of 32"):
-        train("separated", arrays, rows, TrainingConfig(latents=64, k=40), 1)
+        train_saes("separated", arrays, rows, TrainingConfig(latents=64, k=40), 1)
     with pytest.raises(FileNotFoundError, match="notebook 02_sae_training makes them"):
         load(tmp_path / "nothing", "data")
     train_or_load(tmp_path / "c", "shared", arrays, rows, SMALL, 1, "data")
@@ -236,7 +236,7 @@ def test_divergence_is_an_error_not_a_result():
     arrays, rows = concepts(100)
     arrays["image"][3] = np.nan
     with pytest.raises(ValueError, match="diverged"):
-        train("shared", arrays, rows, SMALL, 1)
+        train_saes("shared", arrays, rows, SMALL, 1)
 
 
 def dense_curve(x, config, seed):
@@ -298,7 +298,9 @@ def test_raw_training_sees_the_norms_and_unit_training_does_not():
     arrays, rows = concepts(200)
     raw = {modality: x * np.linspace(1, 9, len(x), dtype=np.float32)[:, None] for modality, x in arrays.items()}
     directions = {
-        (name, normalize): train("shared", data, rows, replace(SMALL, normalize=normalize), 1)[0]["image"].directions
+        (name, normalize): train_saes("shared", data, rows, replace(SMALL, normalize=normalize), 1)[0][
+            "image"
+        ].directions
         for name, data in (("unit", arrays), ("raw", raw))
         for normalize in (True, False)
     }

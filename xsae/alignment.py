@@ -156,6 +156,13 @@ class Alignment:
     matched_: np.ndarray
     correlation_: np.ndarray
 
+    def __repr__(self) -> str:
+        if not hasattr(self, "permutation_"):
+            return "Alignment, not fitted"
+        matched = self.correlation_[self.matched_]
+        median = f", median correlation {np.median(matched):.2f}" if len(matched) else ""
+        return f"Alignment of {len(self.permutation_)} latents, {len(matched)} matched{median}"
+
     def fit(self, reference_codes: sparse.csr_array, other_codes: sparse.csr_array) -> Self:
         """Match the latents of `other_codes` to those of `reference_codes`, both (n_pairs, L), by co-activation.
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from xsae import files, processes
-from xsae.methods import METHODS, load_saes, save_saes
+from xsae.methods import METHODS, load_saes, save_saes, train_saes
 from xsae.sae import SparseAutoencoder
-from xsae.training import TrainingConfig, train
+from xsae.training import TrainingConfig
 
 CHECKPOINT = files.Kind("training's checkpoint", "training.json", "xsae.training.1")
 
@@ -30,14 +30,14 @@ def train_or_load(
     data_hash: str,
     progress: str | None = None,
 ) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
-    """`train`, kept in `folder`: what was trained with the same settings on the same data is read back instead.
+    """`train_saes`, kept in `folder`: what was trained with the same settings on the same data is read back instead.
 
     `data_hash` names the data (a store's manifest has it). The folder appears under its name only when it is whole.
     """
     if is_trained(folder, method, config, seed, data_hash):
         return load(folder, data_hash)
     files.check_free(folder, CHECKPOINT)  # before hours of training
-    saes, history = train(method, arrays, rows, config, seed, progress)
+    saes, history = train_saes(method, arrays, rows, config, seed, progress)
     save(folder, saes, history, method, config, seed, data_hash)
     return saes, history
 
@@ -56,7 +56,7 @@ def save(
     seed: int,
     data_hash: str,
 ) -> None:
-    """Keep what `train` gave in `folder`, whole or not at all, with all that decides its bytes."""
+    """Keep what `train_saes` gave in `folder`, whole or not at all, with all that decides its bytes."""
     about = {"settings": _describe(method, config, seed, data_hash)}
     with files.folder(folder, CHECKPOINT) as partial:
         about["modalities"] = save_saes(partial, saes)

@@ -13,21 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from huggingface_hub import ModelCard
 from scipy import sparse
-from torch import Tensor
 
 from xsae import files
 from xsae.activations import BY_ROW
 from xsae.alignment import Alignment
 from xsae.hub import Shared, card
-from xsae.penalties import group_sparse, iso_energy
+from xsae.penalties import Penalty, group_sparse, iso_energy
 from xsae.sae import SAEConfig, SparseAutoencoder
-
-Penalty = Callable[..., Tensor]  # of the codes of all modalities, each values (n, w) and latents (n, w)
+from xsae.training import TrainingConfig, fit, start_at_means
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,60 @@ METHODS = {
     "separated": Recipe("separated", "#56B4E9", "s", _one_each),
     "posthoc": Recipe("post-hoc", "#0072B2", "D", _one_each, trained_as="separated"),
 }
+OWN_DATA = TrainingConfig(latents=0, k=8, epochs=5, patience=3, max_steps=10_000, batch_size=256)
 TRAINED = tuple(name for name, recipe in METHODS.items() if not recipe.trained_as)
 
 
-@dataclass
+def train_saes(
+    method: str,
+    arrays: Mapping[str, np.ndarray],
+    rows: Mapping[str, np.ndarray],
+    config: TrainingConfig,
+    seed: int,
+    progress: str | None = None,
+) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
+    """Train one method on paired modalities: the autoencoder of each modality, and the training curve.
+
+    arrays: modality -> (n_m, d) unit-norm matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
+    `shared` every modality maps to the same object. The total width is equal whatever the method. `progress` is the
+    label of a progress bar, if one is wanted. Raises ValueError for an unknown method or activation, a k above the
+    latents, or a penalty on one modality.
+    """
+    if method not in TRAINED:
+        raise ValueError(f"method: {method!r} is unknown; one of {', '.join(TRAINED)}")
+    recipe, modalities = METHODS[method], list(arrays)
+    if recipe.penalty and len(modalities) < 2:
+        raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
+    dim = arrays[modalities[0]].shape[1]
+    total = config.width(len(rows[modalities[0]]), dim)
+    saes = recipe.build(modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)
+    data = [[of[m] for m in modalities] for of in (arrays, rows)]
+    if config.bias_start == "mean":
+        start_at_means(list(saes.values()), *data)
+    history = fit(list(saes.values()), *data, config, seed, progress, penalty_of(method, config))
+    return saes, pd.DataFrame([record | {"modality": modalities[record["modality"]]} for record in history])
+
+
+def penalty_of(method: str, config: TrainingConfig) -> Penalty | None:
+    """A method's penalty with the weight that a config gives it; None where the method has none."""
+    penalty, weight = METHODS[method].penalty, getattr(config, method, None)
+    return penalty and (lambda *codes: weight * penalty(*codes))
+
+
+class Pairs(Protocol):
+    """Paired embeddings, as `xsae.data.store.EmbeddingStore` has them."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+
+    def __getitem__(self, modality: str) -> np.ndarray: ...
+
+    def raw(self, modality: str) -> np.ndarray: ...
+
+    def split(self, name: str) -> pd.DataFrame: ...
+
+
+@dataclass(repr=False)
 class Method(Shared):
     """Trained autoencoders by modality, the first being the reference, and the alignments of others to it, if any.
 
@@ -89,6 +138,11 @@ class Method(Shared):
 
     saes: dict[str, SparseAutoencoder]
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shared = "one for all" if len({id(sae.encoder) for sae in self.saes.values()}) == 1 else "one each"
+        aligned = "".join(f"; {own} by {alignment}" for own, alignment in self.alignments.items())
+        return f"Method of {', '.join(self.saes)}, {shared}: {next(iter(self.saes.values()))}{aligned}"
 
     def transform(self, modality: str, x: np.ndarray) -> sparse.csr_array:
         """The codes (n, L) of x (n, d), in the order of the first modality's latents if the method knows it."""
@@ -138,6 +192,27 @@ def posthoc(saes: dict[str, SparseAutoencoder], codes: Mapping[str, sparse.csr_a
     the training pairs, row i of all belonging to one."""
     reference, *others = saes
     return Method(saes, {other: Alignment().fit(codes[reference], codes[other]) for other in others})
+
+
+def pair_codes(method: Method, store: Pairs, raw: bool = False) -> dict[str, sparse.csr_array]:
+    """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
+    pairs, own = store.split("train"), store.raw if raw else store.__getitem__
+    return {m: method.transform(m, own(m))[pairs[m].to_numpy()] for m in store.modalities}
+
+
+def train(store: Pairs, method: str = "posthoc", config: TrainingConfig = OWN_DATA, seed: int = 1) -> Method:
+    """Train a method on a store's training pairs, and align it where it is `posthoc`, with progress bars.
+
+    By default the number of latents fits the data and the training goes on until it is done. Nothing is kept:
+    `Method.save_pretrained` does that. Raises ValueError as `train_saes` does.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: {method!r} is unknown; one of {', '.join(METHODS)}")
+    trained, pairs = METHODS[method].trained_as or method, store.split("train")
+    arrays = {m: store[m] if config.normalize else store.raw(m) for m in store.modalities}
+    rows = {m: pairs[m].to_numpy() for m in store.modalities}
+    own = Method(train_saes(trained, arrays, rows, config, seed, progress=trained)[0])
+    return posthoc(own.saes, pair_codes(own, store, raw=not config.normalize)) if method == "posthoc" else own
 
 
 def save_saes(folder: Path, saes: Mapping[str, SparseAutoencoder]) -> dict[str, str]:

@@ -4,12 +4,14 @@ A code is what `SparseAutoencoder.encode` gives: values (n, w) >= 0 and latents 
 of all modalities is one pair. No (n, L) matrix is made, and gradients are those of dense autograd.
 """
 
+from collections.abc import Callable
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
 Code = tuple[Tensor, Tensor]
+Penalty = Callable[..., Tensor]  # of the codes of all modalities
 
 
 def iso_energy(*codes: Code) -> Tensor:

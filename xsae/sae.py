@@ -51,7 +51,7 @@ class SparseAutoencoder(nn.Module, Shared):
         x^   = W_dec^T z + b_dec                       W_dec: `dictionary` (L, d), unit rows; b_dec: `decoder_bias` (d,)
 
     The dictionary starts as the encoder's rows; the encoder is initialised like nn.Linear; biases start at zero
-    here, and the decoder's where `training.train` puts it.
+    here, and the decoder's where `methods.train_saes` puts it.
     `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's; a checkpoint's folder is their format.
     """
 
@@ -68,6 +68,10 @@ class SparseAutoencoder(nn.Module, Shared):
         self.dictionary = nn.Parameter(F.normalize(start, dim=1))
         self.decoder_bias = nn.Parameter(torch.zeros(config.dim))
         self.activation = ACTIVATIONS[config.activation](config.latents, config.k)
+
+    def __repr__(self) -> str:
+        own = self.config
+        return f"SparseAutoencoder of d = {own.dim}, {own.latents} latents, k = {own.k}, {own.activation}"
 
     def twin(self, own: Sequence[str] = ()) -> Self:
         """An autoencoder with the parameters of this one, the very tensors, but for those named in `own`."""

@@ -1,13 +1,12 @@
-"""One training loop for all methods: what sets them apart is in `methods`."""
+"""One training loop: its settings, its loss, its steps, its end. What sets methods apart is in `methods`."""
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -15,8 +14,8 @@ from tqdm.auto import tqdm
 from xsae import processes
 from xsae.activations import BY_ROW
 from xsae.batches import epoch
-from xsae.methods import METHODS, TRAINED, Penalty
-from xsae.sae import SAEConfig, SparseAutoencoder
+from xsae.penalties import Penalty
+from xsae.sae import SparseAutoencoder
 
 BIAS_STARTS = ("mean", "zero")
 DEVICES = ("cpu", "cuda", "auto")
@@ -329,42 +328,6 @@ def _on_device(array: np.ndarray, device: str, n_arrays: int) -> np.ndarray | Te
     if device == "cpu" or 2 * n_arrays * array.nbytes > torch.cuda.mem_get_info()[0]:
         return array
     return torch.from_numpy(np.array(array)).to(device)
-
-
-def train(
-    method: str,
-    arrays: Mapping[str, np.ndarray],
-    rows: Mapping[str, np.ndarray],
-    config: TrainingConfig,
-    seed: int,
-    progress: str | None = None,
-) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
-    """Train one method on paired modalities: the autoencoder of each modality, and the training curve.
-
-    arrays: modality -> (n_m, d) unit-norm matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
-    `shared` every modality maps to the same object. The total width is equal whatever the method. `progress` is the
-    label of a progress bar, if one is wanted. Raises ValueError for an unknown method or activation, a k above the
-    latents, or a penalty on one modality.
-    """
-    if method not in TRAINED:
-        raise ValueError(f"method: {method!r} is unknown; one of {', '.join(TRAINED)}")
-    recipe, modalities = METHODS[method], list(arrays)
-    if recipe.penalty and len(modalities) < 2:
-        raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
-    dim = arrays[modalities[0]].shape[1]
-    total = config.width(len(rows[modalities[0]]), dim)
-    saes = recipe.build(modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)
-    data = [[of[m] for m in modalities] for of in (arrays, rows)]
-    if config.bias_start == "mean":
-        start_at_means(list(saes.values()), *data)
-    history = fit(list(saes.values()), *data, config, seed, progress, penalty_of(method, config))
-    return saes, pd.DataFrame([record | {"modality": modalities[record["modality"]]} for record in history])
-
-
-def penalty_of(method: str, config: TrainingConfig) -> Penalty | None:
-    """A method's penalty with the weight that a config gives it; None where the method has none."""
-    penalty, weight = METHODS[method].penalty, getattr(config, method, None)
-    return penalty and (lambda *codes: weight * penalty(*codes))
 
 
 @torch.no_grad()

@@ -50,6 +50,11 @@ class EmbeddingStore:
         self.path, self.manifest = path, manifest
         self._arrays, self._norms = arrays, norms
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {len(array):,} x {self.dim}" for name, array in self._arrays.items())
+        counts = ", ".join(f"{count:,} {split} pairs" for split, count in self.manifest["pairs"].items())
+        return f"EmbeddingStore {self.path}: {shapes}; {counts}"
+
     @cached_property
     def pairs(self) -> pd.DataFrame:
         """All pairs, read when first asked for. Raises ValueError where they do not fit the matrices."""
@@ -232,7 +237,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 def from_arrays(
     path: Path,
     *,
-    captions: np.ndarray | None = None,
+    caption: np.ndarray | None = None,
     held_out: float = 0.2,
     seed: int = 0,
     source: str = "arrays",
@@ -242,13 +247,13 @@ def from_arrays(
 
     arrays: float matrices of one d, two modalities or more, under any names. Row i of each belongs to pair i, unless
     `<name>_index`, int (n_pairs,), says which row of modality `name` is in each pair: `image_index`, say, where images
-    have several texts each. `image` is the reference where there is one, else the first. `captions`: (n_pairs,).
+    have several texts each. `image` is the reference where there is one, else the first. `caption`: (n_pairs,).
 
     Pairs that share a row, directly or by way of others, are one group, and stay on one side. `held_out`: share of the
     groups (rounded, at least one on each side) that goes to `test`. Rows may be in no pair. Raises ValueError, having
     written nothing, for what does not fit together.
     """
-    return _write_own(path, arrays | {"caption": captions}, held_out, seed, source)
+    return _write_own(path, arrays | {"caption": caption}, held_out, seed, source)
 
 
 def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> EmbeddingStore:
@@ -300,7 +305,7 @@ def _groups(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """Read and check your own `.npz`: what `from_arrays` takes, with `caption` for `captions`, the reference first.
+    """Read and check your own `.npz`: what `from_arrays` takes, the reference first.
 
     A modality is what is a float matrix (n, d) and not an array of the classes (`xsae.data.classes`), so that a matrix
     of anything else must not be in the file; other arrays are not read. Raises FileNotFoundError or ValueError, one

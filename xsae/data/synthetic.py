@@ -34,7 +34,7 @@ class Pairs:
 
     @property
     def rows(self) -> dict[str, np.ndarray]:
-        """modality -> int (n_pairs,), the matrix row of each pair, as `xsae.training.train` asks: here 0, 1, 2, …"""
+        """modality -> int (n_pairs,), the matrix row of each pair, as `methods.train_saes` asks: here 0, 1, 2, …"""
         return {modality: np.arange(len(x)) for modality, x in self.embeddings.items()}
 
 

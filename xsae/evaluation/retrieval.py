@@ -4,12 +4,20 @@ At small k many gallery items share a similarity, zero above all. Ties count aga
 queries they touch is reported, for a recall without its tie rule says little.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from xsae.evaluation._ranking import Rows, hit_probability, pessimistic_ranks, unit_rows
+
+if TYPE_CHECKING:  # metrics import no torch
+    from xsae.data.store import EmbeddingStore
+    from xsae.methods import Method
 
 
 def recall(
@@ -21,6 +29,17 @@ def recall(
         `R@k` for each k (shares in [0, 1]); `median_rank`; `tie_rate`.
     """
     return summary(*ranks(queries, gallery, query_ids, gallery_ids), ks)
+
+
+def retrieve(method: Method, store: EmbeddingStore, split: str = "test") -> pd.DataFrame:
+    """`recall` of every modality's rows among every other's: a row per direction, and the chance level of its R@1."""
+    codes = {m: method.transform(m, store[m][store.rows(m, split)]) for m in store.modalities}
+    ids = {m: store.groups(m, split) for m in codes}
+    found = {
+        f"{a}_to_{b}": recall(codes[a], codes[b], ids[a], ids[b]) | {"chance R@1": chance(ids[a], ids[b], (1,))["R@1"]}
+        for a, b in permutations(codes, 2)
+    }
+    return pd.DataFrame(found).T
 
 
 def ranks(queries: Rows, gallery: Rows, query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:

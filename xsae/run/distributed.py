@@ -23,8 +23,8 @@ import torch.distributed as dist
 from xsae import files, processes
 from xsae.checkpoints import CHECKPOINT, save
 from xsae.data.store import open_store
-from xsae.methods import TRAINED
-from xsae.training import TrainingConfig, train
+from xsae.methods import TRAINED, train_saes
+from xsae.training import TrainingConfig
 
 
 def run(store: Path, method: str, seed: int, out: Path, config: TrainingConfig) -> None:
@@ -34,7 +34,7 @@ def run(store: Path, method: str, seed: int, out: Path, config: TrainingConfig) 
     rows = {modality: opened.split("train")[modality].to_numpy() for modality in opened.modalities}
     arrays = {modality: opened[modality] for modality in opened.modalities}
     progress = method if processes.first() else None
-    saes, history = train(method, arrays, rows, config, seed, progress)
+    saes, history = train_saes(method, arrays, rows, config, seed, progress)
     if processes.first():
         save(out, saes, history, method, config, seed, opened.fingerprint)
 

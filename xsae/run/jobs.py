@@ -17,9 +17,11 @@ from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import ranks, summary
 from xsae.evaluation.variants import FREQUENT, firing_rates, variants
-from xsae.methods import Method, posthoc
+from xsae.methods import Method, pair_codes, posthoc
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
+
+SAMPLE = 2**14  # training pairs that means of codes are taken over: they err by less than a hundredth of their spread
 
 
 def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> Method:
@@ -29,12 +31,6 @@ def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfi
     arrays = {m: opened[m] if config.normalize else opened.raw(m) for m in opened.modalities}
     rows = {m: train[m].to_numpy() for m in opened.modalities}
     return Method(train_or_load(folder, method, arrays, rows, config, seed, opened.fingerprint)[0])
-
-
-def training_codes(method: Method, store: EmbeddingStore, raw: bool = False) -> dict[str, csr_array]:
-    """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
-    pairs, own = store.split("train"), store.raw if raw else store.__getitem__
-    return {m: method.transform(m, own(m))[pairs[m].to_numpy()] for m in store.modalities}
 
 
 def reconstruct(run: str, backbone: str, bias_start: str, method: str, seed: int, batch_size: int) -> dict[str, Any]:
@@ -88,7 +84,7 @@ def ablate(store: Path, folder: Path, method: str, config: TrainingConfig, seed:
     own, opened = train_on_store(store, folder, method, config, seed), open_store(store)
     found = {method: own}
     if method == "separated":
-        found["posthoc"] = posthoc(own.saes, training_codes(own, opened, raw=not config.normalize))
+        found["posthoc"] = posthoc(own.saes, pair_codes(own, opened, raw=not config.normalize))
     x = {m: opened[m][opened.rows(m, "test")] for m in opened.modalities}
     ids = {m: opened.groups(m, "test") for m in x}
     plain = {m: own.transform(m, x[m]) for m in x}  # an alignment moves no reconstruction
@@ -146,8 +142,11 @@ def _loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) ->
 def _variants(
     own: Method, store: EmbeddingStore, codes: Mapping[str, csr_array], frequent: np.ndarray | None = None
 ) -> dict[str, dict]:
-    """The variants of codes, by what the training embeddings say; `frequent`: other latents to leave out."""
-    trained = training_codes(own, store)
+    """The variants of codes, by what training pairs say, evenly spaced ones where there are more than `SAMPLE`;
+    `frequent`: other latents to leave out."""
+    pairs = store.split("train")
+    pairs = pairs.iloc[:: max(len(pairs) // SAMPLE, 1)]
+    trained = {m: own.transform(m, store[m][pairs[m].to_numpy()]) for m in store.modalities}
     if frequent is None:
         frequent = firing_rates(trained[store.modalities[0]]) > FREQUENT
     return variants(codes, {m: np.asarray(trained[m].mean(axis=0)) for m in codes}, frequent)

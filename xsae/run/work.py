@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from xsae.checkpoints import is_trained, load
 from xsae.data.store import EmbeddingStore, open_store
-from xsae.methods import Method, posthoc
+from xsae.methods import Method, pair_codes, posthoc
 from xsae.report import plots, results
 from xsae.run import pool
-from xsae.run.jobs import load_method, train_on_store, training_codes
+from xsae.run.jobs import load_method, train_on_store
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
@@ -72,7 +72,7 @@ class Run:
         """Align what `separated` trained and keep it: settings, the aligned method, codes of the training pairs."""
         for (name, store), start, seed in product(self.stores.items(), starts, seeds):
             saes, _ = load(self.paths.checkpoint(name, "separated", start, seed), store.fingerprint)
-            codes = training_codes(Method(saes), store)
+            codes = pair_codes(Method(saes), store)
             aligned = posthoc(saes, codes)
             for other, alignment in aligned.alignments.items():
                 alignment.save(self.paths.alignment(name, start, seed, other))
