@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from xsae.run.config import CONFIGS, load_config, run_name
+from xsae.run.notebooks import left_out
 
 SMOKE = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
 
@@ -32,12 +33,31 @@ def test_a_config_takes_from_another_what_it_does_not_say(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("extends: smoke\nk: 4\n")
     assert load_config(str(own)) == load_config("smoke").model_copy(update={"k": 4})
-    own.write_text("extends: paper-synthetic\n")
-    with pytest.raises(ValueError, match="own.yaml: `extends`: paper-synthetic.yaml extends another itself"):
-        load_config(str(own))
+    (tmp_path / "other.yaml").write_text("extends: own.yaml\n")
+    with pytest.raises(ValueError, match="other.yaml: `extends`: own.yaml extends another itself"):
+        load_config(str(tmp_path / "other.yaml"))
     own.write_text("extends: smok\n")
     with pytest.raises(ValueError, match="config: 'smok' is unknown; one of laptop,"):
         load_config(str(own))
+
+
+def test_what_a_config_does_not_say_is_the_papers_recipe(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("backbones: [vit]\n")
+    paper = load_config("paper", "cc3m.npz", latents=8192).model_dump()
+    paper |= {"embeddings": "", "backbones": ["vit"], "patience": 0, "skip": [], "device": "cpu"}
+    assert load_config(str(own)).model_dump() == paper | {"kinds": load_config("laptop").kinds}
+
+
+def test_skipped_notebooks_are_left_out_with_their_tables(tmp_path):
+    assert load_config("laptop", "own.npz").skip == ["07_ablations"]
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: smoke\nskip: [04_retrieval, 01b_theory]\n")
+    assert left_out(load_config(str(own))) == {
+        "retrieval", "retrieval_intervals", "zeroshot", "zeroshot_intervals", "cos_sweep", "lambda_sweep",
+    }  # fmt: skip
+    own.write_text("extends: smoke\nskip: []\n")
+    assert load_config(str(own), "own.npz").skip == [] and not left_out(load_config("smoke"))
 
 
 def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
@@ -53,7 +73,7 @@ def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
     [
         ({"latent": 64}, "unknown parameter `latent`; did you mean `latents`?"),
         ({"zzz": 64}, "unknown parameter `zzz`; known are embeddings,"),
-        ({"k": None}, "parameter `k` is missing"),
+        ({"skip": ["02_sae_training"]}, "`skip.0`: '02_sae_training' found; .*'07_ablations'"),
         ({"k": 65}, "k: 65 exceeds the 64 latents"),
         ({"k": 0}, "`k`: 0 found"),
         ({"k": "8"}, "`k`: '8' found"),

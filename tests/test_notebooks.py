@@ -66,7 +66,7 @@ def test_first_cell_says_what_it_asks_reads_and_makes(cells):
 
 def test_every_config_value_reaches_a_notebook():
     reached = set().union(*(papermill.inspect_notebook(str(path)) for path in NOTEBOOKS))
-    of_the_engine = {"extraction_jobs"}
+    of_the_engine = {"extraction_jobs", "skip"}
     assert set(Config.model_fields) - of_the_engine | {"run"} == reached
 
 

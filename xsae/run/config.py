@@ -1,4 +1,7 @@
-"""What a run can be told: the one schema of configs/*.yaml, which are also the notebooks' parameters."""
+"""What a run can be told: the one schema of configs/*.yaml, which are also the notebooks' parameters.
+
+The defaults are the paper's recipe: a file says what it does otherwise.
+"""
 
 import difflib
 import reprlib
@@ -14,11 +17,14 @@ from xsae.run.paths import ROOT
 CONFIGS = ROOT / "configs"
 MOST = 10**8  # of anything that is counted: more is a slip of the keyboard, and no machine's memory
 PUNCTUATION = " .,_-+=@()'"  # of names; what shells, patterns and web pages give a meaning of its own is not
+SKIPPABLE = (
+    "01_heterogeneity", "01b_theory", "04_retrieval", "05_steering", "06_monosemanticity", "07_ablations",
+)  # fmt: skip
 LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
 
 
 class Config(BaseModel):
-    """One run. Every field is a parameter of at least one notebook; a key that is none of them is refused."""
+    """One run. Every field but `skip` is a parameter of a notebook or of an engine's job; any other key is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -28,44 +34,53 @@ class Config(BaseModel):
     models: Annotated[dict[str, str], Field(description="backbones that xsae.data.encoders has no name for")] = {}
     classes: str = Field("", description="a source `imagenet:FOLDER` for zero-shot classification; empty = none")
     extraction_jobs: Annotated[int, Field(ge=1, le=MOST, description="jobs that share the embedding of a backbone")] = 1
-    n_train_scenes: Annotated[int, Field(ge=40, le=MOST)]
-    n_test_scenes: Annotated[int, Field(ge=10, le=MOST)]
+    n_train_scenes: Annotated[int, Field(ge=40, le=MOST)] = 20000
+    n_test_scenes: Annotated[int, Field(ge=10, le=MOST)] = 2000
     backbones: Annotated[list[str] | None, Field(description="[] = the synthetic experiments alone")] = None
-    retrain: bool
-    latents: Annotated[int, Field(ge=0, le=MOST, description="of all autoencoders together; 0 = sized to the data")]
-    k: Annotated[int, Field(ge=1, le=MOST)]
-    epochs: Annotated[int, Field(ge=1, le=MOST)]
+    retrain: bool = False
+    latents: Annotated[int, Field(ge=0, le=MOST, description="of all autoencoders together; 0 = as data allow")] = 8192
+    k: Annotated[int, Field(ge=1, le=MOST)] = 32
+    epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
     patience: Annotated[int, Field(ge=0, le=MOST, description="0 = `epochs` passes; else looks without gain")] = 0
     max_steps: Annotated[int, Field(ge=1, le=MOST, description="the most steps of a training with patience")] = 10_000
     bias_starts: Annotated[
         list[Literal["mean", "zero"]],
         Field(min_length=1, description="where decoder biases start; the first is this run's own, others stand beside"),
     ] = ["mean", "zero"]
-    batch_size: Annotated[int, Field(ge=2, le=MOST)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    aux_coefficient: Annotated[float, Field(ge=0)]
-    iso_energy: Annotated[float, Field(ge=0)]
-    group_sparse: Annotated[float, Field(ge=0)]
-    synthetic_dim: Annotated[int, Field(ge=2, le=MOST)]
-    synthetic_concepts: Annotated[int, Field(ge=2, le=MOST)]
-    synthetic_pairs: Annotated[int, Field(ge=50, le=MOST)]
-    synthetic_latents: Annotated[int, Field(ge=2, le=MOST)]
-    synthetic_k: Annotated[int, Field(ge=1, le=MOST)]
-    synthetic_epochs: Annotated[int, Field(ge=1, le=MOST)]
-    synthetic_batch: Annotated[int, Field(ge=2, le=MOST)]
-    cosines: Annotated[list[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)]
-    penalty_factors: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    batch_size: Annotated[int, Field(ge=2, le=MOST)] = 1024
+    learning_rate: Annotated[float, Field(gt=0)] = 5.0e-4
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 1.0e-5
+    aux_coefficient: Annotated[float, Field(ge=0)] = 0.0
+    iso_energy: Annotated[float, Field(ge=0)] = 1.0e-4
+    group_sparse: Annotated[float, Field(ge=0)] = 0.05
+    synthetic_dim: Annotated[int, Field(ge=2, le=MOST)] = 256
+    synthetic_concepts: Annotated[int, Field(ge=2, le=MOST)] = 1024
+    synthetic_pairs: Annotated[int, Field(ge=50, le=MOST)] = 50000
+    synthetic_latents: Annotated[int, Field(ge=2, le=MOST)] = 8192
+    synthetic_k: Annotated[int, Field(ge=1, le=MOST)] = 16
+    synthetic_epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
+    synthetic_batch: Annotated[int, Field(ge=2, le=MOST)] = 256
+    cosines: Annotated[list[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    penalty_factors: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [
+        1 / 64,
+        0.25,
+        1.0,
+        4.0,
+        64.0,
+    ]
+    alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [0.0, 0.1, 0.25, 0.5, 1.0, 2.0]
     kinds: Annotated[
         list[Literal["colour", "background", "weather", "shape", "texture", "object"]], Field(min_length=1)
-    ]
-    ablation_epochs: Annotated[int, Field(ge=1, le=MOST)]
-    ablation_ks: list[Annotated[int, Field(ge=1, le=MOST)]]
-    ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]]
-    seeds: Annotated[list[Annotated[int, Field(ge=0, le=MOST)]], Field(min_length=1)]
+    ] = ["colour", "background", "weather", "shape", "texture"]
+    ablation_epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
+    ablation_ks: list[Annotated[int, Field(ge=1, le=MOST)]] = [16, 64]
+    ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]] = [
+        "batch_topk", "relu", "jumprelu", "matryoshka",
+    ]  # fmt: skip
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=MOST)]], Field(min_length=1)] = [1, 2, 3]
     device: Annotated[Literal["cpu", "cuda", "auto"], Field(description="where autoencoders train")] = "cpu"
+    skip: Annotated[list[Literal[SKIPPABLE]], Field(description="notebooks to leave out, with their tables")] = []
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -96,7 +111,7 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
 
     A file whose `extends` names another takes from it what it does not say itself. embeddings: path of your own .npz;
     then the one backbone is named after it, the dictionary is sized to the data unless `latents` says otherwise, and
-    trainings go on until they are done unless the config says otherwise.
+    unless the config says otherwise, trainings go on until they are done and ablations are left out.
     only: the one backbone of the config to work on. Relative folders of sources start at the repository.
     Raises ValueError, one line, for whatever does not fit.
     """
@@ -109,7 +124,7 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
     if embeddings:
         values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
         values |= {"sources": [], "classes": "", "models": {}, "extraction_jobs": 1, "retrain": False}
-        values = {"patience": 3} | values
+        values = {"patience": 3, "skip": ["07_ablations"]} | values
     if latents is not None:
         values["latents"] = latents
     if only:
@@ -194,8 +209,6 @@ def _one_line(error: dict[str, Any]) -> str:
         near = difflib.get_close_matches(key, Config.model_fields, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(Config.model_fields)}"
         return f"unknown parameter `{key}`; {hint}"
-    if error["type"] == "missing":
-        return f"parameter `{key}` is missing"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     hint = " (YAML reads 5e-4 as text: write 5.0e-4)" if isinstance(found, str) and "float" in error["type"] else ""

@@ -30,7 +30,11 @@ SYNTHETIC = ("cos_sweep", "lambda_sweep")
 
 
 def left_out(config: Config) -> set[str]:
-    """The tables that a run cannot make of what it is given."""
+    """The tables that a run does not make: it is told to skip their notebook, or lacks what they are made of."""
+    return _impossible(config) | {table for table, notebook in MADE_BY.items() if notebook in config.skip}
+
+
+def _impossible(config: Config) -> set[str]:
     if config.embeddings:
         from xsae.data.classes import read_classes  # here, for it takes a second to import and most runs do without
 
