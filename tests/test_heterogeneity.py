@@ -6,6 +6,7 @@ import pytest
 from scipy import sparse
 
 from xsae.alignment import Alignment
+from xsae.evaluation.concepts import labelled_concepts
 from xsae.evaluation.heterogeneity import (
     compare,
     controls,
@@ -13,9 +14,7 @@ from xsae.evaluation.heterogeneity import (
     gap_at_equal_correlation,
     gap_by_bin,
     gap_density,
-    labelled_concepts,
     modality_split,
-    modality_statistics,
 )
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_val2017_clip_vitb16_500pairs.npz"
@@ -333,59 +332,3 @@ def test_modality_split_by_hand():
     np.testing.assert_allclose(score, [1, 0.5, 0.25, 0])
     assert list(figures.values()) == pytest.approx([4, 0.5, 0.25, 3.5 / (3.5 + 3 * 0.6)])
     assert np.isnan(modality_split(a[:1, :2], b[:1, :2], directions[:2], directions[:2])[1]["bridge within one latent"])
-
-
-def test_modality_statistics_by_hand():
-    # After unit norm: image (1,0), (0,1), (-1,0); text (0,1), (0,1), (.6,.8).
-    # matched: 0, 1, -.6 -> .4 / 3. Sums: image (0, 1), text (.6, 2.8), product 2.8; mismatched (2.8 - .4) / 6 = .4.
-    # means (0, 1/3) and (.2, 2.8/3): distance sqrt(.04 + .36).
-    # image variance: x 1 + 0 + 1 = 2, y 4/9 + 1/9 + 1/9 = 2/3, uncorrelated: 75 % and 25 % -> 2 dimensions.
-    # text lies on the line from (0, 1) to (.6, .8) -> 1 dimension.
-    image, text = np.array([[2, 0], [0, 1], [-3, 0]]), np.array([[0, 1], [0, 5], [3, 4]], dtype=np.float32)
-    assert modality_statistics({"image": image, "text": text}) == pytest.approx(
-        {
-            "matched_cosine": 0.4 / 3,
-            "mismatched_cosine": 0.4,
-            "modality_gap": 0.4**0.5,
-            "dims_95_image": 2,
-            "dims_95_text": 1,
-            "share_95_image": 1.0,
-            "share_95_text": 0.5,
-        }
-    )
-
-
-def test_modality_statistics_equal_the_n_by_n_way_and_ignore_rotations():
-    rng = np.random.default_rng(0)
-    image, text = rng.standard_normal((40, 6)) * [4, 3, 2, 1, 0.1, 0.1] + 1, rng.standard_normal((40, 6))
-    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (image, text)]
-    cosines = unit[0] @ unit[1].T
-    found = modality_statistics({"image": image, "sound": text})
-    assert "dims_95_sound" in found and "share_95_sound" in found
-    assert found["mismatched_cosine"] == pytest.approx(cosines[~np.eye(40, dtype=bool)].mean())
-    variance = np.linalg.svd(unit[0] - unit[0].mean(axis=0), compute_uv=False) ** 2
-    assert variance[: found["dims_95_image"]].sum() >= 0.95 * variance.sum()
-    assert variance[: found["dims_95_image"] - 1].sum() < 0.95 * variance.sum()
-    rotation = np.linalg.qr(rng.standard_normal((6, 6)))[0]
-    assert modality_statistics({"image": image @ rotation, "sound": text @ rotation}) == pytest.approx(found)
-
-
-def test_modality_statistics_errors():
-    varied = np.eye(3)
-    with pytest.raises(ValueError, match=r"image has shape \(3, 3\) and text \(2, 3\)"):
-        modality_statistics({"image": varied, "text": varied[:2]})
-    with pytest.raises(ValueError, match="at least 2 pairs"):
-        modality_statistics({"image": varied[:1], "text": varied[:1]})
-    with pytest.raises(ValueError, match="sound is one direction in all 3 rows"):
-        modality_statistics({"image": varied, "sound": np.full((3, 3), 0.1)})
-    with pytest.raises(ValueError, match=r"image: 1 rows are zero or not finite \(first: 2\)"):
-        modality_statistics({"image": varied * [[1], [1], [0]], "text": varied})
-
-
-@pytest.mark.skipif(not REAL.exists(), reason=f"real CLIP embeddings not at {REAL}")
-def test_modality_statistics_of_real_clip_embeddings():
-    with np.load(REAL, allow_pickle=False) as data:
-        found = modality_statistics({name: data[name] for name in ("image", "text")})
-    assert found["matched_cosine"] == pytest.approx(0.310, abs=0.005)
-    assert found["mismatched_cosine"] == pytest.approx(0.162, abs=0.005)
-    assert found["modality_gap"] == pytest.approx(0.851, abs=0.005)

@@ -3,24 +3,22 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from xsae.evaluation.relevance import ranking_metrics
 from xsae.evaluation.steering import (
     METRICS,
     HeldOut,
-    at_levels,
-    at_preservation,
     best_partner,
     carriers,
     concept_latent,
     images_without,
-    lead,
     preservation,
-    ranking_metrics,
     steer,
     steer_along,
     steer_concepts,
     steer_concepts_along,
     steerable,
 )
+from xsae.evaluation.steering_curves import at_levels, at_preservation, lead
 
 
 def codes(values):

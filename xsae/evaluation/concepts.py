@@ -21,6 +21,7 @@ from scipy import sparse
 from xsae.evaluation._ranking import unit_directions
 
 Labels = Sequence[Collection[str]]
+_COLUMNS = ("concept", "cosine", "split_half_image", "split_half_text", "ceiling", "n_image", "n_text")
 _RCOND = 1e-10  # eigenvalues of the indicators' scatter below this share of the largest are rounding
 _BLOCK = 65536  # rows that are float64 at one time: 268 MB at 512 dimensions
 
@@ -47,7 +48,7 @@ def concept_directions(x: np.ndarray, labels: Labels, concepts: Sequence[str]) -
         ValueError: sizes do not fit, x holds NaN or infinity, there is no concept or one twice, or a concept is carried
             by no row or by every row, or nothing of x varies with it.
     """
-    presence = _presence(labels, concepts)
+    presence = presence_of(labels, concepts)
     _check(x, presence, "concept_directions: x")
     if len(concepts) == 0 or len(set(concepts)) != len(concepts):
         raise ValueError(f"concept_directions: concepts is {list(concepts)}; at least one is needed, and none twice")
@@ -100,7 +101,7 @@ def concept_cosines(
     if least < 1:
         raise ValueError(f"concept_cosines: least is {least}; at least 1 row must carry a concept")
     for x, labels, name in ((image, image_labels, "image"), (text, text_labels, "text")):
-        presence = _presence(labels, concepts)
+        presence = presence_of(labels, concepts)
         _check(x, presence, f"concept_cosines: {name}")
         halves = np.array_split(rng.permutation(len(x)), 2)
         for half in halves:
@@ -139,7 +140,42 @@ def concept_cosines(
     )
 
 
-def _presence(labels: Labels, concepts: Sequence[str]) -> sparse.csr_array:
+def labelled_concepts(
+    image: np.ndarray, text: np.ndarray, pairs: pd.DataFrame, seed: int = 0, least: int = 10, ceiling: float = 0.7
+) -> pd.DataFrame:
+    """`concept_cosines` of the concepts that labels name: whether a known concept has one direction in two modalities.
+
+    Image directions come from what images hold, each image once; text directions from what captions name, each caption
+    once. Composite labels (`colour-shape:red star`), which follow from others, are left out.
+
+    Args:
+        image: (n, d) embeddings. text: (m, d).
+        pairs: with `image` and `text`, the rows of a pair; `concepts`, labels `kind:name` that hold in its image; and
+            `mentions`, those that its caption names.
+        seed, least: as in `concept_cosines`. `least` is small, for the ceiling tells what too few rows leave unknown.
+        ceiling: concepts below it, of which noise hides too much, are left out.
+
+    Returns:
+        What `concept_cosines` does, after the column `kind`; empty where no label is carried by 5 · `least` rows of
+        each modality.
+
+    Raises:
+        ValueError: an embedding is not finite.
+    """
+    owners = {"image": pairs.drop_duplicates("image"), "text": pairs.drop_duplicates("text")}
+    labels = [
+        [[label for label in own if not label.startswith("colour-shape:")] for own in owners[modality][column]]
+        for modality, column in (("image", "concepts"), ("text", "mentions"))
+    ]
+    counts = pd.concat([pd.Series(own).explode().value_counts() for own in labels], axis=1).min(axis=1, skipna=False)
+    if not (counts >= 5 * least).any():  # so many that each half has `least` of them
+        return pd.DataFrame(columns=["kind", *_COLUMNS])
+    table = concept_cosines(image[owners["image"]["image"]], text[owners["text"]["text"]], *labels, seed, least)
+    table.insert(0, "kind", table["concept"].str.partition(":")[0])
+    return table[table["ceiling"] >= ceiling].reset_index(drop=True)
+
+
+def presence_of(labels: Labels, concepts: Sequence[str]) -> sparse.csr_array:
     """(n, c) float64: 1 where a row carries a concept."""
     place = {concept: column for column, concept in enumerate(concepts)}
     rows = [sorted({place[label] for label in own if label in place}) for own in labels]

@@ -1,4 +1,4 @@
-"""Same concept, different directions: gaps of matched directions and of whole modalities (paper, Fig. 2)."""
+"""Same concept, different directions: gaps of matched directions, and how latents divide (paper, Fig. 2)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise, product
@@ -10,10 +10,8 @@ from scipy import sparse
 
 from xsae.alignment import Alignment, co_activation
 from xsae.evaluation._ranking import unit_directions
-from xsae.evaluation.concepts import concept_cosines
 from xsae.evaluation.recovery import bridge_score, modality_score
 
-_CONCEPT_COLUMNS = ("concept", "cosine", "split_half_image", "split_half_text", "ceiling", "n_image", "n_text")
 _BLOCK = 512  # latents whose gaps to all others are held at one time: 16 MB at 4096 others
 
 
@@ -243,41 +241,6 @@ def gap_density(
     )
 
 
-def labelled_concepts(
-    image: np.ndarray, text: np.ndarray, pairs: pd.DataFrame, seed: int = 0, least: int = 10, ceiling: float = 0.7
-) -> pd.DataFrame:
-    """`concept_cosines` of the concepts that labels name: whether a known concept has one direction in two modalities.
-
-    Image directions come from what images hold, each image once; text directions from what captions name, each caption
-    once. Composite labels (`colour-shape:red star`), which follow from others, are left out.
-
-    Args:
-        image: (n, d) embeddings. text: (m, d).
-        pairs: with `image` and `text`, the rows of a pair; `concepts`, labels `kind:name` that hold in its image; and
-            `mentions`, those that its caption names.
-        seed, least: as in `concept_cosines`. `least` is small, for the ceiling tells what too few rows leave unknown.
-        ceiling: concepts below it, of which noise hides too much, are left out.
-
-    Returns:
-        What `concept_cosines` does, after the column `kind`; empty where no label is carried by 5 · `least` rows of
-        each modality.
-
-    Raises:
-        ValueError: an embedding is not finite.
-    """
-    owners = {"image": pairs.drop_duplicates("image"), "text": pairs.drop_duplicates("text")}
-    labels = [
-        [[label for label in own if not label.startswith("colour-shape:")] for own in owners[modality][column]]
-        for modality, column in (("image", "concepts"), ("text", "mentions"))
-    ]
-    counts = pd.concat([pd.Series(own).explode().value_counts() for own in labels], axis=1).min(axis=1, skipna=False)
-    if not (counts >= 5 * least).any():  # so many that each half has `least` of them
-        return pd.DataFrame(columns=["kind", *_CONCEPT_COLUMNS])
-    table = concept_cosines(image[owners["image"]["image"]], text[owners["text"]["text"]], *labels, seed, least)
-    table.insert(0, "kind", table["concept"].str.partition(":")[0])
-    return table[table["ceiling"] >= ceiling].reset_index(drop=True)
-
-
 def modality_split(
     codes_a: sparse.csr_array, codes_b: sparse.csr_array, directions_a: np.ndarray, directions_b: np.ndarray
 ) -> tuple[np.ndarray, dict[str, float]]:
@@ -301,41 +264,6 @@ def modality_split(
     }
 
 
-def modality_statistics(embeddings: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """What sets two modalities of one joint embedding apart; to compare the embedded world with real CLIP.
-
-    Args:
-        embeddings: modality -> (n, d), two of them; row i of each belongs to pair i. Rows are normalised here.
-
-    Returns:
-        `matched_cosine`, the mean over pairs; `mismatched_cosine`, the mean over all i ≠ j; `modality_gap`, the L2
-        distance of the two means; for each modality `dims_95_<name>`, how many principal dimensions hold 95 % of the
-        centred variance, and `share_95_<name>`, the same divided by d.
-
-    Raises:
-        ValueError: shapes differ, fewer than two pairs, a row zero or not finite, or a modality without variance.
-    """
-    (name_a, a), (name_b, b) = embeddings.items()
-    if a.ndim != 2 or a.shape != b.shape or len(a) < 2:
-        raise ValueError(
-            f"modality_statistics: {name_a} has shape {a.shape} and {name_b} {b.shape}; "
-            "both must be the same (n, d) with at least 2 pairs"
-        )
-    n, d = a.shape
-    a, b = (unit_directions(x, f"modality_statistics: {name}") for name, x in embeddings.items())
-    matched = np.einsum("nd,nd->", a, b)
-    # Σ_ij u_i·v_j = (Σ_i u_i)·(Σ_j v_j): the mean over all i ≠ j without an n x n matrix
-    mismatched = a.sum(axis=0) @ b.sum(axis=0) - matched
-    dims = {name_a: _dims_95(a, name_a), name_b: _dims_95(b, name_b)}
-    return {
-        "matched_cosine": float(matched / n),
-        "mismatched_cosine": float(mismatched / (n * (n - 1))),
-        "modality_gap": float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0))),
-        **{f"dims_95_{modality}": dims[modality] for modality in dims},
-        **{f"share_95_{modality}": dims[modality] / d for modality in dims},
-    }
-
-
 def _bin_labels(edges: Sequence[float]) -> list[str]:
     """`[low,high)` of each bin; the last one is closed."""
     last = len(edges) - 2
@@ -350,11 +278,3 @@ def _place(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     edges = edges.astype(values.dtype)
     place = np.searchsorted(edges, values, side="right") - 1
     return place - (values == edges[-1])
-
-
-def _dims_95(rows: np.ndarray, name: str) -> int:
-    if (rows == rows[0]).all():
-        raise ValueError(f"modality_statistics: {name} is one direction in all {len(rows)} rows; it must vary")
-    centred = rows - rows.mean(axis=0)
-    variance = np.linalg.eigvalsh(centred.T @ centred)[::-1].clip(min=0.0)
-    return int(np.count_nonzero(np.cumsum(variance) < 0.95 * variance.sum())) + 1

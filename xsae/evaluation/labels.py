@@ -1,13 +1,10 @@
 """Whether latents taken for one carry the same concept on both sides."""
 
-from collections.abc import Collection, Sequence
-
 import numpy as np
 from scipy import sparse
 
 from xsae.alignment import co_activation
-
-Labels = Sequence[Collection[str]]
+from xsae.evaluation.concepts import Labels, presence_of
 
 
 def label_agreement(
@@ -52,10 +49,5 @@ def label_agreement(
 
 def _label(codes: sparse.csr_array, labels: Labels, concepts: list[str]) -> np.ndarray:
     """(L,) the position in `concepts` of each latent's label, -1 where it has none."""
-    place = {concept: column for column, concept in enumerate(concepts)}
-    rows = [[place[label] for label in own if label in place] for own in labels]
-    pointers = np.cumsum([0, *map(len, rows)])
-    columns = np.array([column for own in rows for column in own], dtype=np.int64)
-    holds = sparse.csr_array((np.ones(len(columns)), columns, pointers), shape=(len(rows), len(concepts)))
-    correlation = co_activation(codes, holds)
+    correlation = co_activation(codes, presence_of(labels, concepts))
     return np.where(correlation.max(axis=1) > 0, correlation.argmax(axis=1), -1)

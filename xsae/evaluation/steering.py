@@ -20,15 +20,12 @@ import torch
 from scipy import sparse
 
 from xsae.alignment import co_activation
-from xsae.evaluation._ranking import TOLERANCE, unit_directions, unit_rows
+from xsae.evaluation._ranking import unit_directions, unit_rows
+from xsae.evaluation.relevance import ranking_metrics
 
 ALPHAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
-LEVELS = tuple(percent / 100 for percent in range(50, 100, 5))  # preservations that methods are compared at
 METRICS = ("mAP", "MRR", "NDCG@10", "P@10", "R@10", "median_rank", "tie_rate", "preservation")
 N_IMAGES = 100
-_NDCG_DEPTH = 10
-_UNIT = 2**29  # 1.0 as the integer of `ranking_metrics`: 2e-9 apart, and twice it still fits int32
-_MARGIN = round(TOLERANCE * _UNIT)
 
 
 @dataclass(frozen=True)
@@ -263,146 +260,6 @@ def preservation(steered: np.ndarray, original: np.ndarray) -> float:
         )
     steered, original = unit_rows(steered, "preservation: steered"), unit_rows(original, "preservation: original")
     return float(np.einsum("nd,nd->", steered, original) / len(steered))
-
-
-def at_preservation(preservation: np.ndarray, score: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """A steering curve's score where it preserves as much as asked: methods compared at equal cost, not at equal α.
-
-    Linear in preservation between the α that were run. A stronger push should preserve less. Where it does not, only
-    the points below all earlier ones count (the running minimum): each level is then read off where the curve first
-    comes down to it, the weakest push that costs as much, and no level is read off twice.
-
-    Args:
-        preservation: (n_alphas,) in the order of growing α. The first is at α = 0, for an autoencoder its
-            reconstruction: below 1.
-        score: (n_alphas,), such as mAP.
-        levels: preservations asked for.
-
-    Returns:
-        (n_levels,) float64; NaN above the first preservation and below the least.
-
-    Raises:
-        ValueError: the two are not of one length, there is no point, or a value is not finite.
-    """
-    preservation, score = np.asarray(preservation, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    if preservation.ndim != 1 or preservation.shape != score.shape or len(score) == 0:
-        raise ValueError(
-            f"at_preservation: preservation has shape {preservation.shape} and score {score.shape}; "
-            "both must be the same (n_alphas,) with at least 1 point"
-        )
-    if not (np.isfinite(preservation).all() and np.isfinite(score).all()):
-        raise ValueError("at_preservation: preservation or score holds NaN or infinity; both must be finite")
-    least_before = np.minimum.accumulate(np.append(np.inf, preservation))[:-1]
-    falling = np.flatnonzero(preservation < least_before)[::-1]  # np.interp wants ascending places
-    return np.interp(levels, preservation[falling], score[falling], left=np.nan, right=np.nan)
-
-
-def at_levels(rows: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """mAP of every concept's curve where it preserves as much as asked: `at_preservation`.
-
-    Args:
-        rows: of `steer_concepts`, put together; whatever columns say which curve a row belongs to are kept.
-        levels: preservations asked for.
-
-    Returns:
-        One row per curve and level: those columns, then `preservation`, the level, and `mAP`, NaN where the curve does
-        not reach it.
-    """
-    of_curve = [column for column in rows if column not in ("alpha", *METRICS)]
-    by_curve = rows.sort_values("alpha", kind="stable").groupby(of_curve, sort=False, dropna=False)
-    curves = by_curve[["preservation", "mAP"]].agg(list)
-    found = [at_preservation(*curve, levels) for curve in curves.itertuples(index=False)]
-    table = curves.index.to_frame(index=False).loc[np.repeat(np.arange(len(curves)), len(levels))]
-    return table.assign(preservation=np.tile(levels, len(curves)), mAP=np.concatenate(found)).reset_index(drop=True)
-
-
-def lead(scores: pd.DataFrame, method: str, other: str, place: str) -> np.ndarray:
-    """How far one method's mAP is ahead of another's, by seed and concept: what `claims.interval` takes.
-
-    Args:
-        scores: one row per `method`, `seed`, `concept` and place, with `mAP`: rows of `steer_concepts` or `at_levels`
-            of one gallery and setting.
-        method: the one that is ahead, if positive. other: that it is ahead of.
-        place: where along the curves two scores are compared, a column: `alpha`, or `preservation` for `at_levels`.
-
-    Returns:
-        (n_seeds, n_concepts), each the mean over the places where both have a score. A concept that has no such place
-        in one of the seeds is left out.
-    """
-    curves = scores.pivot(index=["seed", "concept", place], columns="method", values="mAP")
-    ahead = (curves[method] - curves[other]).groupby(level=["seed", "concept"], sort=False).mean()
-    return ahead.unstack("concept").dropna(axis=1).to_numpy()
-
-
-def ranking_metrics(similarity: np.ndarray, relevant: np.ndarray, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """How well a ranking by similarity brings the relevant items up, ties counting against the model.
-
-    An item's place counts every irrelevant one whose similarity reaches its own (within 1e-6), and every relevant one
-    that is strictly ahead of it; equal relevant items take places one after the other.
-
-    Args:
-        similarity: (q, n) cosines of q queries with n items.
-        relevant: bool, (n,) for all queries alike or (q, n); at least one item per query.
-        ks: cut-offs, at least 1.
-
-    Returns:
-        Means over the queries: `mAP`, the mean over relevant items of the share of relevant ones down to its place;
-        `MRR`, 1 / place of the first relevant item; `NDCG@10`, gains 1 / log2(1 + place) of the first 10 places over
-        the most these can hold; `P@k`, the share of relevant items in the first k places; `R@k`, the share of the
-        relevant items that is there (a share of all, not the hit rate that retrieval calls so). Also `median_rank`, the
-        median place of the relevant items of all queries together, as the paper's released code takes it, and
-        `tie_rate`, the share of queries where the first relevant item ties with an irrelevant one.
-
-    Raises:
-        ValueError: shapes do not fit, a similarity is no cosine, a k is below 1, or a query has no relevant item.
-    """
-    if similarity.ndim != 2 or 0 in similarity.shape:
-        raise ValueError(f"ranking_metrics: similarity has shape {similarity.shape}; (queries, items) is needed")
-    q, n = similarity.shape
-    if relevant.dtype != bool or relevant.shape not in ((n,), (q, n)):
-        raise ValueError(
-            f"ranking_metrics: relevant is {relevant.dtype} {relevant.shape}; bool ({n},) or ({q}, {n}) is needed"
-        )
-    if any(k < 1 for k in ks):
-        raise ValueError(f"ranking_metrics: ks is {tuple(ks)}; every k must be at least 1")
-    counts = np.broadcast_to(np.count_nonzero(relevant, axis=-1), q)
-    if not counts.all():
-        raise ValueError(
-            f"ranking_metrics: {np.count_nonzero(counts == 0)} of {q} queries have no relevant item "
-            f"(first: {np.argmin(counts)}); every query needs one"
-        )
-    if not (similarity.min() >= -1.001 and similarity.max() <= 1.001):
-        raise ValueError("ranking_metrics: similarity holds values outside [-1, 1] or NaN; cosines are needed")
-
-    # One sort of integers ranks a block of queries, where sorting indices would take six times as long. The key is the
-    # negated similarity in fixed point, its last bit the item's relevance; relevant items are put back by the
-    # tolerance, and by that bit: behind every irrelevant item that reaches them.
-    keys = np.multiply(similarity, np.float32(-_UNIT)).astype(np.int32)
-    keys *= 2
-    keys += relevant * np.int32(2 * _MARGIN + 1)
-    keys.sort(axis=1)
-    query, place = np.nonzero((keys & 1).astype(bool))  # of the relevant items, in order; places from 0
-
-    first = np.cumsum(counts) - counts
-    found = np.arange(1, len(place) + 1) - np.repeat(first, counts)  # relevant items down to this one
-    average_precision = np.add.reduceat(found / (place + 1), first) / counts
-    first_place = place[first]
-    ahead = keys[np.arange(q), first_place - 1]  # irrelevant, the nearest of those that reach the first relevant item
-    tied = (first_place > 0) & (keys[np.arange(q), first_place] - ahead <= 4 * _MARGIN + 1)
-    gains = 1 / np.log2(np.arange(_NDCG_DEPTH) + 2)
-    top = place < _NDCG_DEPTH
-    gained = np.bincount(query[top], gains[place[top]], minlength=q)
-    most = np.cumsum(gains)[np.minimum(counts, _NDCG_DEPTH) - 1]
-    in_top = {k: np.bincount(query[place < k], minlength=q) for k in ks}
-    return {
-        "mAP": float(average_precision.mean()),
-        "MRR": float(np.mean(1 / (first_place + 1))),
-        f"NDCG@{_NDCG_DEPTH}": float(np.mean(gained / most)),
-        **{f"P@{k}": float(np.mean(in_top[k] / k)) for k in ks},
-        **{f"R@{k}": float(np.mean(in_top[k] / counts)) for k in ks},
-        "median_rank": float(np.median(place + 1)),
-        "tie_rate": float(tied.mean()),
-    }
 
 
 def _flags(flags: np.ndarray, what: str, n: int) -> np.ndarray:

@@ -16,6 +16,10 @@ from xsae.methods import METHODS
 
 METHOD_COLOURS = {name: recipe.colour for name, recipe in METHODS.items()} | {"dense": "#000000", "chance": "#8C8C8C"}
 METHOD_NAMES = {name: recipe.label for name, recipe in METHODS.items()}
+_MEASURES = {
+    "share_95": "dimensions for 95 % / d", "top10": "variance in 10 dimensions", "within": "cosine within",
+    "participation": "participation ratio",
+}  # fmt: skip
 _START = {"mean": "the mean", "zero": "zero (published)"}
 _FILL = ("full", "none")
 
@@ -97,22 +101,31 @@ def scene_gallery(images: np.ndarray, captions: Sequence[str]) -> Figure:
 
 
 def calibration(frame: pd.DataFrame, references: pd.DataFrame) -> Figure:
-    """Each backbone's embedding statistics beside those of real CLIP."""
-    metrics = [metric for metric in frame["metric"].unique() if not metric.startswith(("dims_95", "n_pairs"))]
-    figure, (axis,) = _panels([""], width=max(7.0, 1.0 * len(metrics)))
-    markers = cycle("osDv^P")
-    for group, own in frame.groupby([c for c in ("backbone", "modality") if c in frame], sort=False):
-        own = own.set_index("metric")["value"].reindex(metrics)
-        axis.plot(own.to_numpy(), next(markers), markersize=8, label=f"{', '.join(group)} (this run)")
-    for setting, known in references.groupby("setting", sort=False):
-        known = known.set_index("metric")["value"].reindex(metrics)
-        axis.plot(known.to_numpy(), next(markers), color="black", fillstyle="none", markersize=8, label=setting)
-    names = [_arrow(m.replace("share_95_", "dims for 95 %\n")).replace("R@1 ", "R@1\n") for m in metrics]
-    axis.set_xticks(range(len(metrics)), [name.replace("_", "\n", 1) for name in names], fontsize=8)
-    axis.set_ylabel("value (cosine, L2 distance or share)")
-    axis.set_ylim(bottom=0)
-    axis.grid(axis="x", alpha=0.4)
-    _legend_below(figure, axis, 2)
+    """A panel per measure: the run's backbones (filled) beside what is known of real CLIP (open, dashed line)."""
+    ours = [column for column in ("backbone", "modality") if column in frame]
+    own = frame.assign(of=frame[ours].agg(", ".join, axis=1), known=False)
+    every = pd.concat([own, references.assign(of=references["setting"], known=True)])
+    metrics = [m for m in frame["metric"].unique() if not m.startswith(("dims_95", "n_pairs"))]
+    names = list(dict.fromkeys(every["of"]))
+    columns = 4
+    rows = -(-len(metrics) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(9.2, 0.62 * rows * (1.1 + 0.22 * len(names))), sharey=True)
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        for known, rows_of in every[every["metric"] == metric].groupby("known"):
+            places = [names.index(name) for name in rows_of["of"]]
+            axis.plot(rows_of["value"], places, "o", color="black" if known else METHOD_COLOURS["posthoc"],
+                      fillstyle="none" if known else "full", markersize=6)  # fmt: skip
+            for value in rows_of["value"] if known else ():
+                axis.axvline(value, color="black", lw=0.6, ls=":")
+        name, _, modality = metric.rpartition("_")
+        title = f"{_MEASURES[name]}, {modality}" if name in _MEASURES else _arrow(metric).replace("_", " ")
+        axis.set_title(title, fontsize=8)
+        axis.set_yticks(range(len(names)), names, fontsize=7)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.tick_params(axis="x", labelsize=7)
+        axis.margins(x=0.18)
+    for axis in list(axes.flat)[len(metrics) :]:
+        axis.axis("off")
     return figure
 
 
