@@ -75,7 +75,7 @@ rule extract:
     resources:
         gpu=GPUS,
     shell:
-        JOB + "xsae.data.encoders --model {params.model:q} --source {params.sources:q} --job {params.job} "
+        JOB + "xsae.run.embed --model {params.model:q} --source {params.sources:q} --job {params.job} "
         "--out {params.out:q} 2>&1"
 
 

@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from test_sources import picture, tar
 
 from xsae.data.encoders import Encoder
-from xsae.data.extraction import Extraction, _Images, run
+from xsae.data.extraction import Extraction, _Images
 from xsae.data.sources import Sample
 from xsae.data.store import open_store
+from xsae.run.embed import embed
 
 PROCESSES = multiprocessing.get_context("forkserver")  # children that have imported everything and run nothing yet
-PROCESSES.set_forkserver_preload(["xsae.data.extraction"])
+PROCESSES.set_forkserver_preload(["xsae.run.embed"])
 
 
 def small_clip(folder):
@@ -64,7 +65,7 @@ def whole(model, shards, tmp_path_factory):
 
 
 def extract(model, source, out, kill_after=None, **options):
-    """`run` in a process of its own, which is killed after some seconds if it still lives then."""
+    """`embed` in a process of its own, which is killed after some seconds if it still lives then."""
     process = PROCESSES.Process(target=_in_a_child, args=(model, source, out, options))
     process.start()
     process.join(kill_after)
@@ -79,7 +80,7 @@ def _in_a_child(model, source, out, options):
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        run(model, [source], out, workers=0, **options)
+        embed(model, [source], out, workers=0, **options)
     except OSError as error:
         (out.parent / "error").write_text(str(error))
         raise SystemExit(2) from None
@@ -98,7 +99,7 @@ def test_what_cannot_be_read_is_skipped_listed_and_counted_and_the_rest_is_what_
         "last.txt": b"seven",
     }  # fmt: skip
     tar(tmp_path / "0.tar", members)
-    line = run(model, [f"webdataset:{tmp_path}/*.tar"], tmp_path / "store", workers=1)
+    line = embed(model, [f"webdataset:{tmp_path}/*.tar"], tmp_path / "store", workers=1)
     assert "3 images, 3 texts, d = 256, 5 samples skipped" in line
     store = open_store(tmp_path / "store", verify=True)
     assert store.pairs["key"].tolist() == ["gray", "cmyk", "last"]
@@ -124,7 +125,7 @@ def test_an_image_keeps_its_captions_but_for_the_empty_ones(model, tmp_path):
     (tmp_path / "a.png").write_bytes(picture(0, file_format="PNG"))
     rows = [{"file_name": "a.png", "captions": ["one", "", "three"]}, {"file_name": "gone.png", "captions": ["four"]}]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(own) + "\n" for own in rows))
-    run(model, [f"folder:{tmp_path}/own.jsonl@train"], tmp_path / "store", workers=0)
+    embed(model, [f"folder:{tmp_path}/own.jsonl@train"], tmp_path / "store", workers=0)
     store = open_store(tmp_path / "store")
     assert store.pairs[["image", "text", "caption"]].values.tolist() == [[0, 0, "one"], [0, 1, "three"]]
     assert store.manifest["skipped"]["reasons"] == {"empty caption": 1, "no such file": 1}
@@ -168,27 +169,27 @@ def test_a_merge_clears_what_a_kill_left_beside_a_part_that_is_finished(model, s
 def test_jobs_in_any_order_then_one_merge_make_the_same_store(model, shards, whole, tmp_path):
     out = tmp_path / "store"
     for job in ("2/3", "0/3"):
-        assert "the same call without --job merges" in run(model, [shards], out, job, workers=0)
+        assert "the same call without --job merges" in embed(model, [shards], out, job, workers=0)
     with pytest.raises(FileNotFoundError, match=r"0-00001: not there yet; run the job that makes it"):
         Extraction(model, [shards], out).merge()
-    run(model, [shards], out, "1/3", workers=0)
+    embed(model, [shards], out, "1/3", workers=0)
     made = sorted(own.name for own in out.with_name("store.parts").iterdir())
     assert made == [f"0-{part:05d}" for part in range(40)] and not out.exists()
-    run(model, [shards], out, workers=0)
+    embed(model, [shards], out, workers=0)
     assert fingerprint(out) == whole[0].fingerprint
 
 
 def test_a_finished_store_is_left_as_it_is_and_another_models_is_refused(model, shards, whole):
     store, _ = whole
     before = (store.path / "manifest.json").stat().st_mtime_ns
-    run(model, [shards], store.path, workers=0)
+    embed(model, [shards], store.path, workers=0)
     assert (store.path / "manifest.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="holds local-dir:.* choose another folder, or remove it"):
-        run(model, ["scenes:10"], store.path, workers=0)
+        embed(model, ["scenes:10"], store.path, workers=0)
 
 
 def test_two_sources_join_in_one_store_each_with_its_split(model, shards, tmp_path):
-    run(model, [shards, "scenes:10@test"], tmp_path / "store", workers=0)
+    embed(model, [shards, "scenes:10@test"], tmp_path / "store", workers=0)
     store = open_store(tmp_path / "store")
     assert len(store.split("train")) == 40 and len(store.rows("image", "test")) == 1
     assert store.split("test")["concepts"].map(len).all() and not store.split("train")["concepts"].map(len).any()
@@ -216,13 +217,13 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(model, shards, whole, tm
 
 def test_a_folder_that_cannot_be_written_is_one_line(model, shards, capsys):
     with pytest.raises(OSError, match="/proc/absent"):
-        run(model, [shards], "/proc/absent/store", workers=0)
+        embed(model, [shards], "/proc/absent/store", workers=0)
 
 
 @pytest.mark.parametrize("job", ["3/3", "x/2", "1", "0/0"])
 def test_a_job_that_is_none_is_refused(job, model, shards, tmp_path):
     with pytest.raises(ValueError, match="job"):
-        run(model, [shards], tmp_path / "store", job)
+        embed(model, [shards], tmp_path / "store", job)
     assert not list(tmp_path.iterdir())
 
 

@@ -21,7 +21,7 @@ from xsae.data import world
 from xsae.data.extraction import PART, Extraction, _Part
 from xsae.data.store import from_arrays, write_store
 from xsae.methods import Method
-from xsae.report import results
+from xsae.run import results
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig
 

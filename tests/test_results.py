@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from xsae.data.store import from_arrays
-from xsae.report import results
+from xsae.run import results
 from xsae.run.paths import RunPaths
 
 

@@ -13,9 +13,9 @@ from xsae import hub
 from xsae.checkpoints import train_or_load
 from xsae.data.store import write_store
 from xsae.methods import Method, posthoc
-from xsae.report.results import write_table
 from xsae.run.jobs import load_method
 from xsae.run.paths import RunPaths
+from xsae.run.results import write_table
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig
 

@@ -1,13 +1,5 @@
-"""Vision-language models as embedding functions: the paper's eight, and whatever else open_clip can load.
+"""Vision-language models as embedding functions: the paper's eight, and whatever else open_clip can load."""
 
-    python -m xsae.data.encoders --model clip-b32 --source coco:/data/coco --out stores/clip-b32
-
-embeds a source (see `xsae.data.sources`) into a store, in parts that survive an interruption (see
-`xsae.data.extraction`).
-"""
-
-import argparse
-import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -123,24 +115,3 @@ def resolve(name: str) -> tuple[str, str | None]:
         other = architecture.removesuffix("-quickgelu") + "-quickgelu" * quick[1]
         raise ValueError(f"model: {tag!r} was trained with{'' if quick[1] else 'out'} quick-GELU; take {other}:{tag}")
     return architecture, tag
-
-
-def main() -> None:
-    from xsae.data import extraction  # here alone: an encoder knows nothing of sources and stores
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help=f"{', '.join(MODELS)}, or what Encoder.load takes")
-    parser.add_argument("--source", required=True, nargs="+", help="KIND:WHERE[@SPLIT]; several are joined")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the store")
-    parser.add_argument("--job", default="0/1", help="I/N: the parts I, I+N, ... alone; a call without it merges")
-    parser.add_argument("--workers", type=int, help="processes that decode images; all cores but one by default")
-    arguments = parser.parse_args()
-    logging.disable()  # the libraries' own accounts of what the one line at the end says
-    try:
-        print(extraction.run(**vars(arguments)))
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"error: {' '.join(str(error).split())}\n")
-
-
-if __name__ == "__main__":
-    main()

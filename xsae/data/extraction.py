@@ -37,26 +37,6 @@ PART = files.Kind("part of an extraction", "part.json", "xsae.part.1")
 _SKIPPED = ("source", "part", "key", "reason")
 
 
-def run(model: str, source: Sequence[str], out: Path, job: str = "0/1", workers: int | None = None) -> str:
-    """What `python -m xsae.data.encoders` does; what became of it, in one line.
-
-    Raises ValueError or OSError, one line each; finished parts stay, and the same call goes on after them.
-    """
-    if not (match := job.split("/"))[0].isdigit() or len(match) != 2 or not match[1].isdigit():
-        raise ValueError(f"job: {job!r} found; I/N is needed, such as 0/4")
-    number, jobs = map(int, match)
-    if number >= jobs:
-        raise ValueError(f"job: {job!r} found; jobs of {jobs} are 0/{jobs} to {jobs - 1}/{jobs}")
-    extraction = Extraction(model, source, out)
-    extraction.extract(number, jobs, workers)
-    if jobs > 1:
-        return f"{out}: job {job} done; once all are, the same call without --job merges them"
-    store = extraction.merge()
-    counts = ", ".join(f"{len(store[name])} {name}s" for name in store.modalities)
-    skipped = store.manifest["skipped"]["count"]
-    return f"{out}: {counts}, d = {store.dim}, {skipped} samples skipped" + (" (skipped.csv)" if skipped else "")
-
-
 class Extraction:
     """One model over some sources into one store.
 

@@ -53,7 +53,7 @@ def add(file: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="as `python -m xsae.data.encoders` takes it")
+    parser.add_argument("--model", required=True, help="as `python -m xsae.run.embed` takes it")
     parser.add_argument("--images", type=Path, required=True, help="a folder of images per synset")
     parser.add_argument("--into", type=Path, required=True, help="your .npz, made with the same model")
     arguments = parser.parse_args()

@@ -25,8 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
 from xsae import files
-from xsae.report import results
-from xsae.run import lock
+from xsae.run import lock, results
 from xsae.run.commands import exit_status, which_run
 from xsae.run.config import Config, load_config, run_name
 from xsae.run.notebooks import parameters

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from xsae.checkpoints import is_trained, load
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.methods import Method, pair_codes, posthoc
-from xsae.report import plots, results
-from xsae.run import pool
+from xsae.report import plots
+from xsae.run import pool, results
 from xsae.run.jobs import load_method, train_on_store
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig

@@ -1,0 +1,82 @@
+"""The arrows between modules go one way: a reader of the core needs none of the wings."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "xsae"
+MODULES = {path.relative_to(PACKAGE.parent).with_suffix(""): path for path in sorted(PACKAGE.rglob("*.py"))}
+# What a wing may import; every wing may import itself. The core, which lies in xsae/ itself, imports no wing.
+ALLOWED = {
+    "core": set(),
+    "data": {"files"},
+    "evaluation": {"core"},
+    "report": {"core", "evaluation", "data"},
+    "run": {"core", "data", "evaluation", "report"},
+}
+
+
+def name(module):
+    return ".".join(part for part in module.parts if part != "__init__")
+
+
+def wing(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 2 or parts[-1] in ALLOWED else "core"
+
+
+def imports(path):
+    """The modules of ours that a module imports when it runs, wherever the import stands."""
+    found, known = set(), {name(module) for module in MODULES}
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            each = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {own if own in known else node.module for own in each}
+    return {own for own in found if own in known and own != "xsae"}
+
+
+IMPORTS = {name(module): imports(path) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_a_module_imports_what_its_wing_may(module):
+    own = wing(module)
+    strange = {
+        other
+        for other in IMPORTS[module]
+        if wing(other) not in {own, *ALLOWED[own]} and other.removeprefix("xsae.") not in ALLOWED[own]
+    }
+    assert not strange
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which names the circle
+
+
+def test_every_module_and_public_function_says_what_it_is():
+    silent = []
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        nodes = [tree, *(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_")]
+        silent += [f"{name(module)}: {getattr(n, 'name', '')}" for n in nodes if not ast.get_docstring(n)]
+    assert [own for own in silent if not own.endswith(": main")] == []
+
+
+def test_no_function_is_longer_than_a_screen():
+    long = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                doc = ast.get_docstring(node, clean=False)
+                lines = node.end_lineno - node.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+                if lines > 60:
+                    long[f"{name(module)}.{node.name}"] = lines
+    assert not long
