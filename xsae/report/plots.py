@@ -325,7 +325,8 @@ def intervals(frame: pd.DataFrame, setting: str, metric: str) -> Figure:
         axis.title.set_fontsize(8)
         axis.margins(y=0.15)
     axes[0].invert_yaxis()
-    figure.supxlabel(f"{metric}: post-hoc minus the other", fontsize="medium")
+    for axis in axes[-len(comparisons) :]:
+        axis.set_xlabel(f"{metric}: post-hoc minus …")
     _legend_below(figure, axes[0], 2)
     return figure
 
@@ -472,8 +473,12 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
         axis.set_xlabel("weight, × the paper's")
         if metric == "GRE":  # a weight too large loses directions altogether, by orders of magnitude
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
         else:
             _from_zero(axis)
+        axis.xaxis.set_major_formatter(lambda weight, _: f"{weight:g}" if weight >= 1 else f"1/{1 / weight:g}")
     _legend_below(figure, axes[0], 5)
     return figure
 
