@@ -16,9 +16,9 @@ from xsae.run.notebooks import MADE_BY, left_out, parameters
 from xsae.run.paths import ROOT
 
 ASKED = dict(parse_qsl(config["run"]))
-NAME, EMBEDDINGS, ONLY = ASKED["name"], ASKED.get("embeddings", ""), ASKED.get("only", "")
+NAME, EMBEDDINGS, MODALITIES, ONLY = (ASKED.get(key, "") for key in ("name", "embeddings", "modalities", "only"))
 LATENTS = int(ASKED["latents"]) if "latents" in ASKED else None
-SETTINGS = load_config(NAME, EMBEDDINGS, LATENTS, ONLY)
+SETTINGS = load_config(NAME, EMBEDDINGS, MODALITIES, LATENTS, ONLY)
 RUN = run_name(NAME, EMBEDDINGS, ONLY)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))

@@ -5,7 +5,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 usage() {
     cat <<'END'
-usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz] [--latents N] [engine options]
+usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz [--modalities A,B]] [--latents N] [engine options]
        ./run_all.sh test [pytest options]
        ./run_all.sh lab [jupyter options]
 
@@ -18,6 +18,7 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz] [--latents N] [engine optio
   --embeddings FILE.npz   your own embeddings: arrays `image` (n, d) and `text` (m, d), or any
                           two modalities or more; optional `caption` (m,) and `image_index` (m,);
                           results/CONFIG-FILE/
+  --modalities A,B        which float matrices of the file are modalities, where they are not two
   --latents N             latents of all autoencoders together; 0 sizes them to the data, which
                           is the default for your own embeddings
 

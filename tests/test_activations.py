@@ -46,10 +46,21 @@ def test_batch_topk_by_hand():
     # fewer than n k are positive: no negative one is active, and 0.5 is the smallest positive one
     assert row_codes(activation, torch.tensor([[-1.0, -2.0, -1.0], [0.5, -1.0, -3.0]])) == [[0, 0, 0], [0.5, 0, 0]]
     assert activation.threshold.item() == pytest.approx(0.99 * 2 + 0.01 * 0.5)
-    # outside training: all above the threshold 1.985, which stays as it is, and rows are on their own
+    # outside training: all that reach the threshold 1.985, which stays as it is, and rows are on their own
     assert row_codes(activation, PRE, training=False) == [[3, 2, 0], [0, 0, 0]]
     assert row_codes(activation, PRE[1:], training=False) == [[0, 0, 0]]
     assert activation.threshold.item() == pytest.approx(1.985)
+    # the smallest entry that a batch kept is the threshold, and stays kept; what is 0 is never active
+    activation.threshold.fill_(2.0)
+    assert row_codes(activation, PRE, training=False) == [[3, 2, 0], [0, 0, 0]]
+    activation.threshold.zero_()
+    assert row_codes(activation, torch.tensor([[0.0, -1.0, 0.5]]), training=False) == [[0, 0, 0.5]]
+
+
+def test_batch_topk_keeps_in_use_what_it_kept_in_its_first_batch():
+    x, activation = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), BatchTopK(3, k=1)
+    learned, used = (torch.tensor(row_codes(activation, x, training)) for training in (True, False))
+    assert torch.equal(learned, used) and (used > 0).sum() == 40
 
 
 def test_relu_by_hand():

@@ -64,6 +64,9 @@ def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
     own = load_config("laptop", "some/where/coco.npz")
     assert own.latents == 0 and own.backbones == ["coco"] and own.embeddings == "some/where/coco.npz"
     assert load_config("laptop", "coco.npz", latents=256).latents == 256
+    assert load_config("laptop", "coco.npz", "image, text").modalities == ["image", "text"] and own.modalities == []
+    with pytest.raises(ValueError, match=r"modalities: \['text', 'text'\] holds one twice"):
+        load_config("laptop", "coco.npz", "text,text")
     assert run_name("laptop") == "laptop" and run_name("laptop", "a/coco.npz") == "laptop-coco"
     assert run_name("here/own.yaml", "a/coco.npz") == "own-coco"
 
@@ -143,6 +146,9 @@ def test_other_files_get_one_line(tmp_path):
         ({"seeds": [-1]}, "`seeds.0`: -1"),
         ({"held_out": 1.0}, "`held_out`: 1.0 found"),
         ({"device": "tpu"}, "`device`: 'tpu' found"),
+        ({"modalities": ["image", "text"]}, "modalities: of no use without --embeddings FILE.npz"),
+        ({"modalities": "image,text"}, "`modalities`: 'image,text' found; input should be a valid list"),
+        ({"held_out": 0.3}, "held_out: of no use without --embeddings FILE.npz"),
     ],
 )
 def test_values_that_mean_harm_get_one_line(tmp_path, changes, message):

@@ -236,7 +236,8 @@ def test_an_index_of_any_modality_says_its_row_and_what_it_joins_stays_on_one_si
     arrays = {"image": rows(48), "text": rows(144), "audio": rows(36)}
     index = {"image_index": texts // 3, "audio_index": texts // 4}
     np.savez(tmp_path / "own.npz", **arrays, **index)
-    opened = import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.25)
+    opened = import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.25, modalities=["text", "image", "audio"])
+    assert opened.modalities == ("image", "text", "audio")
     assert (opened.pairs["image"] == texts // 3).all() and (opened.pairs["audio"] == texts // 4).all()
     sides = (opened.pairs["split"] == "test").to_numpy().reshape(12, 12)
     assert (sides.all(axis=1) | ~sides.any(axis=1)).all() and sides.all(axis=1).sum() == 3
@@ -247,8 +248,60 @@ def test_an_index_of_any_modality_says_its_row_and_what_it_joins_stays_on_one_si
 def test_other_arrays_of_a_file_are_not_read(tmp_path):
     """As they never were: columns, tables of integers, and objects, which would have to be unpickled."""
     more = {"score": rows(12)[:, 0], "size": np.ones((12, 2), int), "about": np.array([{}] * 12), "class_text": rows(3)}
-    np.savez(tmp_path / "own.npz", **GOOD, **more, extra=rows(12))
-    assert list(read_npz(tmp_path / "own.npz")) == ["image", "text", "extra"]
+    np.savez(tmp_path / "own.npz", **GOOD, **more)
+    assert list(read_npz(tmp_path / "own.npz")) == ["image", "text"]
+
+
+@pytest.mark.parametrize(
+    ("stray", "message"),
+    [
+        (
+            {"pca": rows(12)},
+            r"pca, a float matrix \(12, 4\) beside image and text, may be .* or not: --modalities image,text ",
+        ),
+        ({"pca": rows(3, d=2)}, r"pca, .* leaves it out, --modalities image,text,pca takes all"),
+        (
+            {"pca": rows(12).astype(np.float16), "umap": rows(12, d=2)},
+            "pca, .*--modalities image,text,pca,umap takes all",
+        ),
+        ({"pca": rows(12), "pca_index": np.arange(12)}, "pca, a float matrix"),
+    ],
+)
+def test_a_float_matrix_that_nobody_named_is_asked_about(tmp_path, stray, message):
+    np.savez(tmp_path / "own.npz", **GOOD, **stray)
+    with pytest.raises(ValueError, match=f"own.npz: {message}") as raised:
+        import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.2)
+    assert "\n" not in str(raised.value) and not (tmp_path / "s").exists()
+    named = import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.2, modalities=["image", "text"])
+    assert named.modalities == ("image", "text")  # its index, which is of no modality now, is left out with it
+
+
+def test_three_matrices_of_any_names_are_asked_about(tmp_path):
+    np.savez(tmp_path / "own.npz", audio=rows(12), text=rows(12), video=rows(12))
+    with pytest.raises(ValueError, match=r"video, a float matrix \(12, 4\) beside audio and text"):
+        read_npz(tmp_path / "own.npz")
+    assert list(read_npz(tmp_path / "own.npz", ["text", "video"])) == ["text", "video"]
+
+
+@pytest.mark.parametrize(
+    ("modalities", "message"),
+    [
+        (["image", "txt"], "no float matrix `txt`, which is to be a modality; found image, text"),
+        (["image", ""], "no float matrix ``"),
+        (["image"], "`image` alone found; at least two"),
+        (["image", "caption"], "no float matrix `caption`"),
+        (["image", "image_index"], "no float matrix `image_index`"),
+        (["image", "class_text"], "no float matrix `class_text`"),
+        (["image", "size"], "no float matrix `size`"),
+        (["image", "../text"], "no float matrix `../text`"),
+    ],
+)
+def test_modalities_that_a_file_has_not_are_named(tmp_path, modalities, message):
+    more = {"image_index": np.arange(12), "class_text": rows(3), "size": np.ones((12, 2), int)}
+    np.savez(tmp_path / "own.npz", **GOOD, **more, caption=np.array(["x"] * 12))
+    with pytest.raises(ValueError, match=f"own.npz: {message}") as raised:
+        read_npz(tmp_path / "own.npz", modalities)
+    assert "\n" not in str(raised.value)
 
 
 def spoiled(row, value, n=12):
@@ -285,8 +338,9 @@ GOOD = {"image": rows(12), "text": rows(12, seed=1)}
 )
 def test_bad_files_of_ones_own_get_one_line(tmp_path, arrays, message):
     np.savez(tmp_path / "own.npz", **arrays)
+    matrices = [name for name, own in arrays.items() if np.ndim(own) == 2]
     with pytest.raises(ValueError, match=message) as raised:
-        read_npz(tmp_path / "own.npz")
+        read_npz(tmp_path / "own.npz", matrices if len(matrices) > 2 else ())
     assert "own.npz" in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -352,7 +406,7 @@ def archive(path, compression=zipfile.ZIP_STORED, **members):
         ({"image": spoiled(3, np.nan).astype(np.float16)}, "image: 1 rows are NaN or infinite"),
         ({"image": rows(12).astype(complex)}, "image: complex128 of shape"),
         ({"image": rows(12)[:, 0]}, r"image: float64 of shape \(12,\) found; a float matrix"),
-        ({"image": np.ones((12, 0))}, "dimensions differ"),
+        ({"image": np.ones((12, 0))}, "image has dimension 0; a direction needs 2 or more"),
         ({"image": np.array(1.0)}, r"image: float64 of shape \(\) found"),
         ({"image": np.ones((12, 4), bool)}, "image: bool of shape"),
         ({"caption": np.array([b"\xff\xfe"] * 12)}, "caption: row 0 is not UTF-8"),

@@ -153,7 +153,7 @@ def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart
     )  # fmt: skip
     root = tmp_path / "root"
     root.mkdir()
-    status, output = call(root, "smoke", "--embeddings", own)
+    status, output = call(root, "smoke", "--embeddings", own, "--modalities", "image, text,audio")
     assert status == 0, output
     assert [path.name for path in (root / "results").iterdir()] == ["smoke-own"]
     results = root / "results/smoke-own"
@@ -249,6 +249,11 @@ def npz(folder, **arrays):
             "(image 4, text 5); one joint space has one",
         ),
         (lambda f: ["smoke", "--latents", "10"], "k: 8 exceeds the 5 latents"),
+        (
+            lambda f: ["smoke", "--embeddings", npz(f, **dict.fromkeys(("image", "text", "pca"), np.eye(20)))],
+            "own.npz: pca, a float matrix (20, 20) beside image and text, may be a modality or not: --modalities",
+        ),
+        (lambda f: ["smoke", "--modalities", "image,text"], "modalities: of no use without --embeddings FILE.npz"),
     ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(tmp_path, arguments, message):

@@ -16,7 +16,7 @@ from xsae.run.config import LONGEST, checked_name, run_name
 
 def own(file):
     rng = np.random.default_rng(0)
-    np.savez(file, image=rng.standard_normal((60, 8)), text=rng.standard_normal((60, 8)))
+    np.savez(file, **{name: rng.standard_normal((60, 8)) for name in ("image", "text", "pca")})
     return file
 
 
@@ -87,8 +87,9 @@ def test_names_that_a_shell_would_run_are_carried_as_they_are(tmp_path):
     folder.mkdir()
     (tmp_path / "root").mkdir()
     file = own(folder / "größe (1) it's.npz")
-    status, output = call(tmp_path / "root", "smoke", "--embeddings", file, "--latents", 16, "--until", "00_embeddings")
-    assert status == 0, output
+    options = ["--modalities", "image, text", "--latents", 16, "--until", "00_embeddings"]
+    status, output = call(tmp_path / "root", "smoke", "--embeddings", file, *options)
+    assert status == 0 and "modalities image, text; image is the reference" in output, output
     assert set(tables(tmp_path / "root", "smoke-größe (1) it's")) == {"embeddings.csv"}
     assert not list(tmp_path.rglob("X"))
 

@@ -51,9 +51,9 @@ class Matryoshka(TopK):
 class BatchTopK(TopK):
     """The n k largest of ReLU(pre) over a training batch of n rows, so that a row may have more or fewer than k.
 
-    Outside training no row may depend on others: all above `threshold` are active, the mean over training batches of
-    the smallest positive entry that was kept (Bussmann et al. 2024, arXiv 2412.06410). It is a running mean over the
-    last hundred batches or so, for earlier ones belong to another encoder; 0 before training.
+    Outside training no row may depend on others: all that reach `threshold` are active, the mean over training batches
+    of the smallest positive entry that was kept (Bussmann et al. 2024, arXiv 2412.06410), which thus stays kept. It is
+    a running mean over the last hundred batches or so, for earlier ones belong to another encoder; 0 before training.
     """
 
     def __init__(self, latents: int, k: int) -> None:

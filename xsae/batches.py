@@ -1,6 +1,6 @@
 """Batches of pairs from matrices that need not fit in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from mmap import MADV_DONTNEED
 
 import numpy as np
@@ -11,12 +11,58 @@ _BLOCK = 2**17  # pairs shuffled in memory at one time: 537 MB of two modalities
 _RUN = 256  # neighbouring pairs that a block takes together, for a disk reads these as fast as one
 
 
+def check(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], unit: bool) -> None:
+    """Raise ValueError, one line, for what no autoencoder can be trained on; arguments as in `training.train`.
+
+    unit: whether rows will be scaled to unit norm. Every row that is used is looked at once, as float32.
+    """
+    if not arrays or set(arrays) != set(rows):
+        raise ValueError(f"rows: of {', '.join(rows) or 'nothing'} found; {', '.join(arrays) or 'modalities'} needed")
+    for name, array in arrays.items():
+        if array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] < 2:
+            raise ValueError(
+                f"{name}: {array.dtype} of shape {array.shape} found; a float matrix (n, d) with d at least 2 is needed"
+            )
+        own = rows[name]
+        if own.ndim != 1 or own.dtype.kind not in "iu" or (len(own) and (own.min() < 0 or own.max() >= len(array))):
+            raise ValueError(f"rows: {name}: row numbers (n_pairs,) from 0 to {len(array) - 1} are needed")
+    for what, found in (
+        ("dimensions", {name: array.shape[1] for name, array in arrays.items()}),
+        ("pairs", {name: len(own) for name, own in rows.items()}),
+    ):
+        if len(set(found.values())) > 1:
+            raise ValueError(f"arrays: {what} differ ({', '.join(f'{name} {n}' for name, n in found.items())})")
+    for name, array in arrays.items():
+        _check_values(name, array, np.unique(rows[name]), unit)
+
+
+def _check_values(name: str, array: np.ndarray, rows: np.ndarray, unit: bool) -> None:
+    first, varies = None, False
+    for start in range(0, len(rows), _BLOCK):
+        own = rows[start : start + _BLOCK]
+        with np.errstate(over="ignore"):
+            block = np.asarray(array[own], np.float32)
+            squares = np.einsum("nd,nd->n", block, block)
+        _forget(array)
+        bad = ~np.isfinite(squares) | (unit & (squares == 0))
+        if bad.any():
+            raise ValueError(
+                f"{name}: row {own[bad.argmax()]} is {'zero, ' if unit else ''}NaN, infinite or too long for float32"
+            )
+        if not varies:
+            block = block / np.sqrt(squares)[:, None] if unit else block
+            first = block[0] if first is None else first
+            varies = bool((np.abs(block - first) > 1e-6 * np.abs(first).max()).any())
+    if not varies:
+        raise ValueError(f"{name}: all {len(rows)} rows are equal; what does not vary has no features to learn")
+
+
 def epoch(
     arrays: Sequence[np.ndarray | Tensor], rows: Sequence[np.ndarray], batch: int, generator: np.random.Generator
 ) -> Iterator[Tensor]:
     """Every pair once, in a new random order: batches x (n_modalities * batch, d), one modality after the other.
 
-    arrays: per modality a float32 (n_m, d) matrix (memory-mapped is fine), or a tensor on any device, where the batches
+    arrays: per modality a float (n_m, d) matrix (memory-mapped is fine), or a tensor on any device, where the batches
     then are; rows: per modality int (n_pairs,), the matrix row of each pair. The last n_pairs % batch pairs of an order
     are left out. Of tensors, and up to 131,072 pairs, every order is as likely as any other. More are shuffled as runs
     of 256 neighbours, then row by row within blocks of 131,072, which are read in one go and then forgotten: a random

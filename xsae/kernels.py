@@ -141,9 +141,9 @@ def _cutoff(values: Tensor, n: int) -> Tensor:
 
 
 def threshold_encode(x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """All of ReLU(x weight^T + bias) above one `threshold` >= 0: values (n, w) >= 0, latents int64 (n, w), as above."""
-    values, indices = encode_above(x, weight, bias, threshold)
-    return torch.where(values > threshold, values, 0), indices
+    """All of ReLU(x weight^T + bias) that reaches one `threshold` >= 0: values (n, w) >= 0, latents int64 (n, w)."""
+    values, indices = _Encode.apply(x, weight, bias, lambda pre: _largest(pre, (pre >= threshold) & (pre > 0)), len(x))
+    return torch.where(values >= threshold, values, 0).relu(), indices
 
 
 def encode_above(x: Tensor, weight: Tensor, bias: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from scipy import sparse
 from xsae import files
 from xsae.activations import BY_ROW
 from xsae.alignment import Alignment
+from xsae.batches import check
 from xsae.hub import Shared, card
 from xsae.penalties import Penalty, group_sparse, iso_energy
 from xsae.sae import SAEConfig, SparseAutoencoder
@@ -87,16 +88,17 @@ def train_saes(
 ) -> tuple[dict[str, SparseAutoencoder], pd.DataFrame]:
     """Train one method on paired modalities: the autoencoder of each modality, and the training curve.
 
-    arrays: modality -> (n_m, d) unit-norm matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
+    arrays: modality -> float (n_m, d) matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
     `shared` every modality maps to the same object. The total width is equal whatever the method. `progress` is the
-    label of a progress bar, if one is wanted. Raises ValueError for an unknown method or activation, a k above the
-    latents, or a penalty on one modality.
+    label of a progress bar, if one is wanted. Raises ValueError, before anything is trained, for an unknown method or
+    activation, a k above the latents, a penalty on one modality, or data that are no pairs, not finite or constant.
     """
     if method not in TRAINED:
         raise ValueError(f"method: {method!r} is unknown; one of {', '.join(TRAINED)}")
     recipe, modalities = METHODS[method], list(arrays)
     if recipe.penalty and len(modalities) < 2:
         raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
+    check(arrays, rows, unit=config.normalize)
     dim = arrays[modalities[0]].shape[1]
     total = config.width(len(rows[modalities[0]]), dim)
     saes = recipe.build(modalities, SAEConfig(dim, total, config.k, config.normalize, config.activation), seed)

@@ -33,8 +33,8 @@ class SAEConfig:
 
     def __post_init__(self) -> None:
         for name in ("dim", "latents", "k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} found; at least 1 is needed")
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)!r:.40} found; an int of at least 1 is needed")
         if self.k > self.latents:
             raise ValueError(
                 f"k: {self.k} active latents asked of a dictionary of {self.latents}; k must not exceed it"
@@ -84,9 +84,12 @@ class SparseAutoencoder(nn.Module, Shared):
 
     def inputs(self, x: Tensor) -> Tensor:
         """What the model reconstructs: x (n, d) itself, or its unit-norm rows."""
-        if x.ndim != 2 or x.shape[1] != self.config.dim:
-            raise ValueError(f"x: shape {tuple(x.shape)} found; (n, {self.config.dim}) is what this model was made for")
+        self._check_shape(x.shape)
         return F.normalize(x, dim=1) if self.config.normalize else x
+
+    def _check_shape(self, shape: Sequence[int]) -> None:
+        if len(shape) != 2 or shape[1] != self.config.dim:
+            raise ValueError(f"x: shape {tuple(shape)} found; (n, {self.config.dim}) is what this model was made for")
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (n, d) -> values (n, w) >= 0 and their latents (n, w), distinct in a row.
@@ -116,10 +119,22 @@ class SparseAutoencoder(nn.Module, Shared):
 
     @torch.inference_mode()
     def transform(self, x: np.ndarray, batch_size: int = 4096) -> csr_array:
-        """The codes of x (n, d) as a sparse float32 (n, L) array without stored zeros."""
+        """The codes of x (n, d), any real numbers, as a sparse float32 (n, L) array without stored zeros.
+
+        Raises ValueError, naming the row, for what is no finite float32 row, or too long to be squared as one.
+        """
+        x = np.asanyarray(x)  # memory-mapped still
+        if x.dtype.kind not in "fiu":
+            raise ValueError(f"x: {x.dtype} found; real numbers (n, d) are needed")
+        self._check_shape(x.shape)
         parts = []
         for start in range(0, max(len(x), 1), batch_size):
-            values, latents = self.encode(torch.from_numpy(np.array(x[start : start + batch_size], np.float32)))
+            with np.errstate(over="ignore"):
+                block = np.array(x[start : start + batch_size], np.float32)
+            bad = ~np.isfinite(np.einsum("nd,nd->n", block, block))
+            if bad.any():
+                raise ValueError(f"x: row {start + bad.argmax()} is NaN, infinite or too long for float32")
+            values, latents = self.encode(torch.from_numpy(block))
             n, k = values.shape
             pointers = np.arange(n + 1) * k
             part = csr_array((values.flatten().numpy(), latents.flatten().numpy(), pointers), (n, self.config.latents))

@@ -68,6 +68,7 @@ class TrainingConfig:
         return self.latents or dictionary_size(n_pairs, dim)
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         if self.device == "auto":
             object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -75,6 +76,25 @@ class TrainingConfig:
         for name, known in {"bias_start": BIAS_STARTS, "device": DEVICES, "precision": PRECISIONS}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is unknown; one of {', '.join(known)}")
+
+    def _check_numbers(self) -> None:
+        least = {"latents": 0, "k": 1, "epochs": 1, "patience": 0, "max_steps": 1, "batch_size": 2}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise ValueError(f"{name}: {value!r:.40} found; an int of at least {low} is needed")
+        weights = ("weight_decay", "aux_coefficient", "iso_energy", "group_sparse")
+        bounds = {"warmup": (0, 1), **dict.fromkeys(weights, (0, math.inf))}
+        bounds |= dict.fromkeys(("learning_rate", "clip_norm"), (sys.float_info.min, math.inf))
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) < high:
+                range_ = f"from {low} to" if low == 0 else "above 0 and"
+                raise ValueError(f"{name}: {getattr(self, name)!r:.40} found; a number {range_} below {high} is needed")
+        if self.learning_rate * self.weight_decay >= 1:
+            raise ValueError(
+                f"weight_decay: {self.weight_decay:g} found; at a learning rate of {self.learning_rate:g} a step takes "
+                "a weight away whole; less than one over that rate is needed"
+            )
 
 
 def dictionary_size(n_pairs: int, dim: int) -> int:
@@ -163,7 +183,7 @@ class Trainer:
     def step(self, x: Tensor) -> Tensor:
         """Learn from x (n_modalities * batch, d), one modality after the other; its losses (n_modalities,)."""
         config, batch = self.config, len(x) // self.n_modalities
-        x = x.to(self.parameters[0].device)
+        x = x.to(self.parameters[0])  # its device, and its dtype
         each = 1.0 if config.sum_losses else 1 / self.n_modalities  # a modality's weight in the loss
         loss, losses, codes, seen = 0.0, [], [], []
         for (sae, n), part in zip(self.groups, x.split([n * batch for _, n in self.groups]), strict=True):
@@ -235,6 +255,9 @@ def fit(
     activation, generator, aside = saes[0].config.activation, np.random.default_rng(seed), []
     if config.patience:
         aside, rows = _set_aside(arrays, rows, generator)
+    if len(rows[0]) < 2:
+        beside = " beside those set aside" if config.patience else ""
+        raise ValueError(f"rows: {len(rows[0])} pairs to train on{beside}; at least 2 are needed")
     batch = min(config.batch_size, max(len(rows[0]) // 4, 2))
     if batch % processes.count():
         raise ValueError(f"batch_size: {batch} pairs cannot be shared evenly by {processes.count()} processes")
@@ -292,7 +315,7 @@ def held_out_losses(saes: Sequence[SparseAutoencoder], arrays: Sequence[np.ndarr
     """The normalised loss of each modality on (n, d) embeddings that its autoencoder was not trained on."""
     losses = []
     for sae, array in zip(saes, arrays, strict=True):
-        x = sae.inputs(torch.from_numpy(np.array(array)).to(sae.encoder.device))
+        x = sae.inputs(torch.from_numpy(np.array(array)).to(sae.encoder))
         losses.append((sae(x) - x).square().sum().item() / (x - x.mean(0)).square().sum().clamp_min(1e-12).item())
     return losses
 

@@ -57,12 +57,14 @@ def write_classes(
     return write_store(path, {"image": images, "text": classes}, pairs, model=model, source=source)
 
 
-def read_classes(file: Path) -> dict[str, np.ndarray]:
+def read_classes(file: Path, modalities: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read and check the classes of your own `.npz`: the three arrays, or none.
+
+    modalities: those that the file is read for (`read_npz`); where `image` and `text` are not among them, it has none.
 
     Raises FileNotFoundError or ValueError, one line naming the file and what is wrong.
     """
-    arrays = read_arrays(file, ARRAYS)
+    arrays = {} if modalities and not {"image", "text"} <= set(modalities) else read_arrays(file, ARRAYS)
     if not arrays:
         return {}
     own = read_arrays(file, ("image", "text"))
@@ -90,9 +92,9 @@ def read_classes(file: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def import_classes(path: Path, file: Path) -> EmbeddingStore | None:
-    """Make a store of the classes of your own `.npz`; None where it holds none."""
-    arrays = read_classes(file)
+def import_classes(path: Path, file: Path, modalities: Sequence[str] = ()) -> EmbeddingStore | None:
+    """Make a store of the classes of your own `.npz`; None where it holds none, as `read_classes` reads it."""
+    arrays = read_classes(file, modalities)
     if not arrays:
         return None
     classes, images, label = (arrays[name] for name in ARRAYS)

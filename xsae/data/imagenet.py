@@ -59,12 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable()  # the libraries' own accounts of what the one line at the end says
     try:
-        own = read_npz(arguments.into)
-        if missing := {"image", "text"} - set(own):
-            raise ValueError(
-                f"{arguments.into}: no `{min(missing)}`; zero-shot is of images, by classes that are texts"
-            )
-        dim = own["image"].shape[1]
+        dim = read_npz(arguments.into, ("image", "text"))["image"].shape[1]  # classes are texts, of images
         extraction = Extraction(
             arguments.model, [f"imagenet:{arguments.images}"], arguments.into.with_suffix(".imagenet")
         )

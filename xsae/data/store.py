@@ -256,9 +256,11 @@ def from_arrays(
     return _write_own(path, arrays | {"caption": caption}, held_out, seed, source)
 
 
-def import_file(path: Path, file: Path, *, held_out: float, seed: int = 0) -> EmbeddingStore:
+def import_file(
+    path: Path, file: Path, *, held_out: float, seed: int = 0, modalities: Sequence[str] = ()
+) -> EmbeddingStore:
     """Make a store of your own `.npz` in one line: `read_npz`, then as `from_arrays`."""
-    return _write_own(path, read_npz(file), held_out, seed, Path(file).name)
+    return _write_own(path, read_npz(file, modalities), held_out, seed, Path(file).name)
 
 
 def _write_own(
@@ -279,7 +281,7 @@ def _write_own(
     return write_store(path, {name: arrays[name] for name in rows}, pairs, model="own embeddings", source=source)
 
 
-def modalities(names: Iterable[str]) -> list[str]:
+def modalities_of(names: Iterable[str]) -> list[str]:
     """Those names of arrays of your own that are modalities, the reference first: `image`, or else the first."""
     found = [name for name in names if name != "caption" and not name.endswith("_index")]
     return sorted(found, key=lambda name: name != "image")
@@ -288,7 +290,8 @@ def modalities(names: Iterable[str]) -> list[str]:
 def _rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """modality -> int64 (n_pairs,), the matrix row of each pair, of arrays that fit together."""
     return {
-        name: arrays.get(f"{name}_index", np.arange(len(arrays[name]))).astype(np.int64) for name in modalities(arrays)
+        name: arrays.get(f"{name}_index", np.arange(len(arrays[name]))).astype(np.int64)
+        for name in modalities_of(arrays)
     }
 
 
@@ -304,19 +307,41 @@ def _groups(rows: Sequence[np.ndarray]) -> np.ndarray:
     return connected_components(graph, directed=False)[1][first]
 
 
-def read_npz(file: Path) -> dict[str, np.ndarray]:
+def read_npz(file: Path, modalities: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read and check your own `.npz`: what `from_arrays` takes, the reference first.
 
-    A modality is what is a float matrix (n, d) and not an array of the classes (`xsae.data.classes`), so that a matrix
-    of anything else must not be in the file; other arrays are not read. Raises FileNotFoundError or ValueError, one
-    line naming the file and what is wrong. Nothing is unpickled.
+    modalities: the float matrices (n, d) that are modalities. Where none are named, all are that are no arrays of the
+    classes (`xsae.data.classes`), and there must be two: a third may be of anything. Other arrays are not read. Raises
+    FileNotFoundError or ValueError, one line naming the file and what is wrong. Nothing is unpickled.
     """
     with _opened(file) as data:
         about = {name: own for name, own in _headers(data, file).items() if not name.startswith("class_")}
-        own = [n for n in about if n in ("image", "text", "caption") or n.endswith("_index") or _is_matrix(about[n])]
+        named = _named(about, modalities, file)
+        # an index of a matrix that is left out is left out with it
+        left = {f"{name}_index" for name in about if name not in named}
+        own = [n for n in about if n in named or n == "caption" or (n.endswith("_index") and n not in left)]
         _check_shapes({name: about[name] for name in own}, str(file))  # before any is read
         arrays = {name: _read(data, file, name) for name in own}
     return _check_own(arrays, str(file))
+
+
+def _named(
+    about: Mapping[str, tuple[tuple[int, ...], np.dtype]], modalities: Sequence[str], file: Path
+) -> Sequence[str]:
+    """Those arrays of an `.npz` that are modalities: the ones that were named, or the only two that can be."""
+    possible = [name for name in modalities_of(about) if name in ("image", "text") or _is_matrix(about[name])]
+    if missing := [name for name in modalities if name not in possible]:
+        raise ValueError(
+            f"{file}: no float matrix `{missing[0]:.60}`, which is to be a modality; found {', '.join(possible)}"
+        )
+    if modalities or len(possible) <= 2:
+        return modalities or possible
+    two = ["image", "text"] if {"image", "text"} <= set(possible) else possible[:2]
+    [stray, *_] = (name for name in possible if name not in two)
+    raise ValueError(
+        f"{file}: {stray}, a float matrix {about[stray][0]} beside {' and '.join(two)}, may be a modality or not: "
+        f"--modalities {','.join(two)} leaves it out, --modalities {','.join(possible)} takes all"
+    )
 
 
 def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -429,6 +454,16 @@ def _check_rows(name: str, array: np.ndarray, first: int = 0) -> None:
             raise ValueError(f"{name}: {count} rows are {reason}, the first is row {row}; remove them")
 
 
+def _check_varies(name: str, array: np.ndarray) -> None:
+    """Raise ValueError for rows that are all of one direction."""
+    first = array[:1] / np.linalg.norm(array[:1].astype(np.float64))
+    for start in range(0, len(array), BLOCK):
+        block = array[start : start + BLOCK].astype(np.float64)
+        if (np.abs(block / np.linalg.norm(block, axis=1, keepdims=True) - first) > 1e-6).any():
+            return
+    raise ValueError(f"{name}: all {len(array)} rows have one direction; what does not vary has nothing to learn from")
+
+
 def _check_names(names: Iterable[str], where: str) -> None:
     """A modality is a file and a column of a store, so that its name must be that of neither yet."""
     for name in names:
@@ -442,13 +477,14 @@ def _check_names(names: Iterable[str], where: str) -> None:
 def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str, np.ndarray]:
     """What a user hands in, without the absent arrays and the reference first, once it fits together."""
     given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
-    names = modalities(given)
+    names = modalities_of(given)
     own = {name: given[name] for name in (*names, *(other for other in given if other not in names))}
     _check_names(names, where)
     shapes = _check_shapes({name: (array.shape, array.dtype) for name, array in own.items()}, where)
     try:
         for name in names:
             _check_rows(name, own[name])
+            _check_varies(name, own[name])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     for name, array in own.items():
@@ -486,12 +522,14 @@ def _check_shapes(about: Mapping[str, tuple[tuple[int, ...], np.dtype]], where: 
 
     about: name -> shape and dtype, which is all that is looked at. Raises ValueError, one line that names the array.
     """
-    names = modalities(about)
+    names = modalities_of(about)
     for name in names:
         if not _is_matrix(about[name]):
             shape, dtype = about[name]
             raise ValueError(f"{where}: {name}: {dtype} of shape {shape} found; a float matrix (n, d) is needed")
     shapes = {name: about[name][0] for name in names}
+    if thin := [name for name, (_, dim) in shapes.items() if dim < 2]:
+        raise ValueError(f"{where}: {thin[0]} has dimension {shapes[thin[0]][1]}; a direction needs 2 or more")
     if len(names) < 2:
         found = f"`{names[0]}` alone" if names else "none"
         raise ValueError(f"{where}: {found} found; at least two modalities, such as `image` and `text`, are needed")

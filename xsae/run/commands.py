@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 
 def which_run() -> argparse.ArgumentParser:
-    """A parser's parent with the arguments of `load_config`: `name`, `--embeddings`, `--latents`, `--only`."""
+    """A parser's parent with the arguments of `load_config`."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("name", help="of a config, or its path")
     parser.add_argument("--embeddings", default="")
+    parser.add_argument("--modalities", default="", help="of your own embeddings, with commas between")
     parser.add_argument("--latents", type=int)
     parser.add_argument("--only", default="")
     return parser

@@ -29,6 +29,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     embeddings: str = Field("", description="path of your own .npz; empty = the embedded world")
+    modalities: Annotated[list[str], Field(description="those of your own .npz; [] = all, where they are two")] = []
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     sources: Annotated[list[str], Field(description="of real images and captions; [] = the embedded world")] = []
     models: Annotated[dict[str, str], Field(description="backbones that xsae.data.encoders has no name for")] = {}
@@ -101,17 +102,23 @@ class Config(BaseModel):
         for name in ("models", "classes", "extraction_jobs"):
             if self.backbones and not self.sources and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: of no use without `sources`, which it is about; leave it out")
+        for name in ("modalities", "held_out"):
+            if not self.embeddings and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: of no use without --embeddings FILE.npz, which it is about; leave it out")
         if self.sources and self.retrain:
             raise ValueError("retrain: of no use with `sources`, whose encoders are not ours; set it to false")
         return self
 
 
-def load_config(name: str, embeddings: str = "", latents: int | None = None, only: str = "") -> Config:
+def load_config(
+    name: str, embeddings: str = "", modalities: str = "", latents: int | None = None, only: str = ""
+) -> Config:
     """The config `name`: a file of configs/ without its ending, or a path that ends in .yaml.
 
     A file whose `extends` names another takes from it what it does not say itself. embeddings: path of your own .npz;
     then the one backbone is named after it, the dictionary is sized to the data unless `latents` says otherwise, and
-    unless the config says otherwise, trainings go on until they are done and ablations are left out.
+    unless the config says otherwise, trainings go on until they are done and ablations are left out. modalities: its
+    matrices to work on, with commas between.
     only: the one backbone of the config to work on. Relative folders of sources start at the repository.
     Raises ValueError, one line, for whatever does not fit.
     """
@@ -125,6 +132,8 @@ def load_config(name: str, embeddings: str = "", latents: int | None = None, onl
         values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
         values |= {"sources": [], "classes": "", "models": {}, "extraction_jobs": 1, "retrain": False}
         values = {"patience": 3, "skip": ["07_ablations"]} | values
+    if modalities:
+        values["modalities"] = [own.strip() for own in modalities.split(",")]
     if latents is not None:
         values["latents"] = latents
     if only:

@@ -21,25 +21,26 @@ from xsae.run.paths import ROOT, RunPaths, output_root
 ENDING = 20  # seconds that an interrupted run has to end its jobs
 
 
-def run(name: str, embeddings: str, latents: int | None, only: str, engine_options: list[str]) -> int:
+def run(name: str, embeddings: str, modalities: str, latents: int | None, only: str, engine_options: list[str]) -> int:
     """Check what is asked for, then have Snakemake run what is not up to date; returns the exit status.
 
     Raises ValueError or OSError, one line each, having written nothing.
     """
     # Some modules are imported where they are used: they take seconds, and most runs never need them.
     run_name(name, embeddings, only)  # names first: the longest cannot even be looked up
-    if embeddings:
-        from xsae.data.classes import read_classes
-        from xsae.data.store import modalities, read_npz
-
-        embeddings = str(Path(embeddings).resolve())
-        _check_path(embeddings)
-        found = modalities(read_npz(embeddings))
-        read_classes(embeddings)
     if name.endswith(".yaml"):
         name = str(Path(name).resolve())
+    if embeddings:
+        embeddings = str(Path(embeddings).resolve())
+        _check_path(embeddings)
     _check_path(str(ROOT))
-    config = load_config(name, embeddings, latents, only)
+    config = load_config(name, embeddings, modalities, latents, only)
+    if embeddings:
+        from xsae.data.classes import read_classes
+        from xsae.data.store import modalities_of, read_npz
+
+        found = modalities_of(read_npz(embeddings, config.modalities))
+        read_classes(embeddings, config.modalities)
     paths = RunPaths(run_name(name, embeddings, only))
     dry = {"-n", "--dry-run", "--dryrun"} & set(engine_options)
     if config.sources:
@@ -58,7 +59,8 @@ def run(name: str, embeddings: str, latents: int | None, only: str, engine_optio
         command += ["--cores", "all"]
     # Percent-encoded: the engine would read a value such as 1e5 or {a: b} as what YAML makes of it, and pass it on to
     # jobs through a shell.
-    asked_for = {"name": name, "embeddings": embeddings, "latents": "" if latents is None else latents, "only": only}
+    asked_for = {"name": name, "embeddings": embeddings, "modalities": modalities, "only": only}
+    asked_for["latents"] = "" if latents is None else latents
     command += ["--config", f"run={urlencode(asked_for)}", *engine_options]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if dry:

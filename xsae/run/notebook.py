@@ -108,8 +108,8 @@ def _what(error: PapermillExecutionError | DeadKernelError, copy: Path) -> str:
     return f"cell {begun[-1] if begun else '?'}: the kernel died, {reason}"
 
 
-def _run(notebook: str, name: str, embeddings: str, latents: int | None, only: str) -> int:
-    config = load_config(name, embeddings, latents, only)
+def _run(notebook: str, name: str, embeddings: str, modalities: str, latents: int | None, only: str) -> int:
+    config = load_config(name, embeddings, modalities, latents, only)
     began, run = time.time(), run_name(name, embeddings, only)
     execute(notebook, config, run)
     results.record(run, notebook, parameters(notebook, config, run), time.time() - began)

@@ -38,7 +38,7 @@ def _impossible(config: Config) -> set[str]:
     if config.embeddings:
         from xsae.data.classes import read_classes  # here, for it takes a second to import and most runs do without
 
-        return {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(config.embeddings) else OF_CLASSES)}
+        return {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(config.embeddings, config.modalities) else OF_CLASSES)}
     if not config.backbones:
         return set(MADE_BY) - set(SYNTHETIC)
     if not config.sources:
