@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from runs import resealed
+from safetensors import safe_open
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from xsae.alignment import Alignment
@@ -267,6 +269,19 @@ def test_from_pretrained_of_whatever_is_an_error_of_one_line(tmp_path, monkeypat
     ("name", "value", "message"),
     [
         ("correlation_", np.full(8, 2, np.float32), "correlation"),
+        ("correlation_", np.full(8, -1.5, np.float32), "correlation"),
+        ("correlation_", np.full(8, np.inf, np.float32), "correlation"),
+        ("correlation_", np.full(8, -np.inf, np.float32), "correlation"),
+        ("correlation_", np.full(8, np.nan, np.float32), "correlation must be finite exactly where matched"),
+        ("correlation_", np.zeros(8), "correlation float32"),
+        ("correlation_", np.zeros(7, np.float32), r"all of shape \(L,\)"),
+        ("permutation_", np.full(8, 2**62), "not a permutation"),
+        ("permutation_", np.arange(8)[:, None], r"all of shape \(L,\)"),
+        ("permutation_", np.arange(9), r"all of shape \(L,\)"),
+        ("permutation_", np.arange(8, dtype=np.uint64), "permutation int64"),
+        ("permutation_", np.zeros(8, np.int64), "not a permutation"),
+        ("matched_", ~ALIGNMENT.matched_, "correlation must be finite exactly where matched"),
+        ("matched_", np.zeros(8, bool), "correlation must be finite exactly where matched"),
         ("correlation_", np.zeros((8, 1), np.float32), r"all of shape \(L,\)"),
         ("permutation_", np.arange(8, dtype=np.int64) + 1, "not a permutation"),
         ("permutation_", -np.arange(8, dtype=np.int64), "not a permutation"),
@@ -279,6 +294,32 @@ def test_an_alignment_that_is_none_is_refused(tmp_path, name, value, message):
     vars(own).update(vars(ALIGNMENT) | {name: value})
     own.save(tmp_path / "own.safetensors")
     refused(Alignment.load, tmp_path / "own.safetensors", message)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"format": "xsae.alignment.1"}, {"format": None}, {"fitted_on": None}, {"fitted_on": ["x"]}, {"fitted_on": "x"},
+        {"sha256": None}, {"sha256": "0" * 64}, {"sha256": []},
+    ],
+)  # fmt: skip
+def test_a_header_of_an_alignment_that_was_altered_is_refused(tmp_path, about):
+    file = tmp_path / "own.safetensors"
+    ALIGNMENT.save(file)
+    with safe_open(file, framework="numpy") as opened:
+        said = json.loads(opened.metadata()["xsae"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    save_arrays(tensors, file, {"xsae": json.dumps(said | about)})
+    refused(Alignment.load, file)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"xsae": ""}, {"xsae": "[]"}, {"xsae": "3"}, {"xsae": "{" * 5000}])
+def test_a_header_that_is_no_alignments_is_refused(tmp_path, metadata):
+    file = tmp_path / "own.safetensors"
+    save_arrays(
+        {name: getattr(ALIGNMENT, f"{name}_") for name in ("permutation", "matched", "correlation")}, file, metadata
+    )
+    refused(Alignment.load, file)
 
 
 def test_an_alignment_of_another_width_is_refused(tmp_path):

@@ -1,9 +1,12 @@
 """The contract that alignment, retrieval, zero-shot and steering rely on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from xsae.checkpoints import train_or_load
+from xsae.alignment import Alignment
+from xsae.checkpoints import fingerprint, train_or_load
 from xsae.data.synthetic import generate
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import recall
@@ -29,7 +32,8 @@ def run(tmp_path, monkeypatch):
         train_or_load(paths.checkpoint("b", method, "mean", 1), method, x, rows, config, 1, "hash")
     saes, _ = train_or_load(paths.checkpoint("b", "separated", "mean", 1), "separated", x, rows, config, 1, "hash")
     for modality, alignment in posthoc(saes, {m: saes[m].transform(x[m]) for m in x}).alignments.items():
-        alignment.save(paths.alignment("b", "mean", 1, modality))
+        of = fingerprint(paths.checkpoint("b", "separated", "mean", 1))
+        alignment.save(paths.alignment("b", "mean", 1, modality), fitted_on=of)
     return paths, x
 
 
@@ -43,6 +47,35 @@ def test_posthoc_is_separated_with_the_second_modality_in_the_order_of_the_first
     own = separated.transform("text", x["text"]).toarray()
     np.testing.assert_array_equal(aligned.transform("text", x["text"]).toarray(), own[:, order])
     np.testing.assert_array_equal(aligned.directions("text"), separated.directions("text")[order])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"config": {"epochs": 19}}, {"config": {"weight_decay": 0.1}}, {"seed": 2}, {"data": 1.5}],
+    ids=["settings", "weight", "seed", "data"],
+)
+def test_an_alignment_left_from_other_autoencoders_is_refused(run, other):
+    paths, x = run
+    folder, file = paths.checkpoint("b", "separated", "mean", 1), paths.alignment("b", "mean", 1, "text")
+    config = replace(TrainingConfig(latents=32, k=2, epochs=20, batch_size=64), **other.get("config", {}))
+    x = {m: own + other.get("data", 0) * np.eye(6, dtype=np.float32)[0] for m, own in x.items()}
+    data_hash = "other" if "data" in other else "hash"
+    before = fingerprint(folder)
+    rows = dict.fromkeys(x, np.arange(300))
+    train_or_load(folder, "separated", x, rows, config, other.get("seed", 1), data_hash)
+    message = f"text.safetensors: fitted on other autoencoders .{before[:12]}. than those it is to align"
+    with pytest.raises(ValueError, match=message) as error:
+        load_method(paths, backbone="b", method="posthoc", bias_start="mean", seed=1, data_hash=data_hash)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+    load_method(paths, backbone="b", method="separated", bias_start="mean", seed=1, data_hash=data_hash)
+
+
+def test_an_alignment_that_does_not_say_of_which_autoencoders_is_refused(run):
+    paths, _ = run
+    file = paths.alignment("b", "mean", 1, "text")
+    Alignment.load(file, fingerprint(paths.checkpoint("b", "separated", "mean", 1))).save(file)
+    with pytest.raises(ValueError, match="fitted on other autoencoders .nothing that."):
+        loaded(paths, "posthoc")
 
 
 def test_alignment_changes_no_reconstruction_by_a_single_bit(run):

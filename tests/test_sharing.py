@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from xsae import hub
-from xsae.checkpoints import train_or_load
+from xsae.checkpoints import fingerprint, train_or_load
 from xsae.data.store import write_store
 from xsae.methods import Method, posthoc
 from xsae.run.jobs import load_method
@@ -42,7 +42,9 @@ def run(tmp_path_factory):
         )
         if method == "separated":
             codes = {m: saes[m].transform(arrays[m][rows[m]]) for m in x}
-            posthoc(saes, codes).alignments["text"].save(paths.alignment("b", "mean", 1, "text"))
+            posthoc(saes, codes).alignments["text"].save(
+                paths.alignment("b", "mean", 1, "text"), fitted_on=fingerprint(paths.checkpoint("b", method, "mean", 1))
+            )
     about = {"backbone": "b", "method": "separated", "seed": 1, "modality": "image", "metric": "loss", "value": 0.125}
     about["bias_start"] = "mean"
     write_table("own", "reconstruction", pd.DataFrame([about]))

@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from xsae import files
 
-_FORMAT = "xsae.alignment.1"
+_FORMAT = "xsae.alignment.2"
 _DTYPES = {"permutation": "I64", "matched": "BOOL", "correlation": "F32"}  # as safetensors names them
 _BLOCK = 512  # reference latents whose correlations are dense float64 at one time: 16 MB at 4096 other latents
 _DENSE = 8192**2  # correlations that are held as one dense matrix: 268 MB; its assignment is exact
@@ -238,8 +238,12 @@ class Alignment:
         about = {"latent": latents, "partner": self.permutation_[latents], "correlation": self.correlation_[latents]}
         return pd.DataFrame(about)
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file: the three attributes and, as JSON in its header, the format and their sha256.
+    def save(self, path: str | Path, fitted_on: str = "") -> None:
+        """Write one safetensors file: the three attributes and, as JSON in its header, the format, `fitted_on` and the
+        sha256 of all this.
+
+        fitted_on: names the autoencoders whose codes it was fitted on, as a checkpoint's fingerprint does; `load` asks
+        for it. Empty where the file stays beside them.
 
         Raises:
             RuntimeError: not fitted.
@@ -247,17 +251,18 @@ class Alignment:
         self._check_fitted()
         tensors = {name: getattr(self, f"{name}_") for name in _DTYPES}
         # One key: the order of several is not fixed by safetensors, and equal alignments should be equal files.
-        metadata = {"xsae": json.dumps({"format": _FORMAT, "sha256": _digest(tensors)})}
+        about = {"format": _FORMAT, "fitted_on": fitted_on, "sha256": _digest(tensors, fitted_on)}
+        metadata = {"xsae": json.dumps(about)}
         with files.file(Path(path)) as partial:
             save_file(tensors, partial, metadata)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
+    def load(cls, path: str | Path, fitted_on: str = "") -> Self:
+        """Read what `save` wrote with the same `fitted_on`.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, altered or something else; the message names it.
+            ValueError: the file is truncated, altered, something else or of other autoencoders; the message names it.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file; Alignment.save writes one")
@@ -271,6 +276,9 @@ class Alignment:
             reason = " ".join(str(error).split())[:100]
             raise ValueError(f"{path}: not a readable alignment file ({reason}); fit and save it again") from None
         problem = problem or _problem(about, tensors)
+        if not problem and about["fitted_on"] != fitted_on:
+            of, wanted = ((own or "nothing that is named")[:12] for own in (about["fitted_on"], fitted_on))
+            problem = f"fitted on other autoencoders ({of}) than those it is to align ({wanted})"
         if problem:
             raise ValueError(f"{path}: {problem}; fit and save the alignment again")
         alignment = cls()
@@ -283,8 +291,8 @@ class Alignment:
             raise RuntimeError("Alignment is not fitted: call fit(reference_codes, other_codes) or load(path) first")
 
 
-def _digest(tensors: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, np.ndarray], fitted_on: str) -> str:
+    digest = hashlib.sha256(f"{fitted_on}\n".encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())
@@ -293,7 +301,7 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
 
 def _problem_of_header(about: object, found: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     """What in a file's header keeps it from being an alignment's, in words; empty if nothing does."""
-    if not isinstance(about, dict) or about.get("format") != _FORMAT:
+    if not isinstance(about, dict) or about.get("format") != _FORMAT or not isinstance(about.get("fitted_on"), str):
         return f"no alignment: its header does not say format {_FORMAT}"
     shapes = {shape for _, shape in found.values()}
     if {name: kind for name, (kind, _) in found.items()} != _DTYPES or len(shapes) != 1 or len(min(shapes)) != 1:
@@ -303,7 +311,7 @@ def _problem_of_header(about: object, found: dict[str, tuple[str, tuple[int, ...
 
 def _problem(about: dict, tensors: dict[str, np.ndarray]) -> str:
     """What keeps these tensors from being an alignment, in words; empty if nothing does."""
-    if about.get("sha256") != _digest(tensors):
+    if about.get("sha256") != _digest(tensors, about["fitted_on"]):
         return "contents do not fit the recorded sha256 (altered after saving)"
     if not np.array_equal(np.sort(tensors["permutation"]), np.arange(len(tensors["permutation"]))):
         return "permutation is not a permutation of 0..L-1"

@@ -87,6 +87,11 @@ def load(folder: Path, data_hash: str) -> tuple[dict[str, SparseAutoencoder], pd
     return load_saes(folder, CHECKPOINT, about), pd.read_csv(folder / "history.csv")
 
 
+def fingerprint(folder: Path) -> str:
+    """sha256 of all that a checkpoint holds: settings, weights and training curve. Errors as `load` has them."""
+    return files.digest(files.opened(folder, CHECKPOINT, hashed=False))
+
+
 def _settings(folder: Path) -> dict | None:
     try:
         settings = files.opened(folder, CHECKPOINT, hashed=False).get("settings")

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from xsae.alignment import Alignment
-from xsae.checkpoints import load, train_or_load
+from xsae.checkpoints import fingerprint, load, train_or_load
 from xsae.data import synthetic
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.evaluation import zeroshot
@@ -120,15 +120,17 @@ def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str,
     """What a run has trained and aligned.
 
     Raises FileNotFoundError naming the notebook that makes what is missing, else as `checkpoints.load` and
-    `Alignment.load` do.
+    `Alignment.load` do: an alignment is of the autoencoders that it was fitted on, and of no others.
     """
     if method == "posthoc":
-        saes, _ = load(paths.checkpoint(backbone, "separated", bias_start, seed), data_hash)
+        folder = paths.checkpoint(backbone, "separated", bias_start, seed)
+        saes, _ = load(folder, data_hash)
         files = {other: paths.alignment(backbone, bias_start, seed, other) for other in list(saes)[1:]}
         for path in files.values():
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no alignment; notebook 03_alignment makes it")
-        return Method(saes, {other: Alignment.load(path) for other, path in files.items()})
+        of = fingerprint(folder)
+        return Method(saes, {other: Alignment.load(path, fitted_on=of) for other, path in files.items()})
     return Method(load(paths.checkpoint(backbone, method, bias_start, seed), data_hash)[0])
 
 

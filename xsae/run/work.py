@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xsae.checkpoints import is_trained, load
+from xsae.checkpoints import fingerprint, is_trained, load
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.methods import Method, pair_codes, posthoc
 from xsae.report import plots
@@ -71,11 +71,12 @@ class Run:
     def align(self, seeds: Sequence[int], starts: Sequence[str]) -> Iterator[tuple[dict[str, Any], Method, dict]]:
         """Align what `separated` trained and keep it: settings, the aligned method, codes of the training pairs."""
         for (name, store), start, seed in product(self.stores.items(), starts, seeds):
-            saes, _ = load(self.paths.checkpoint(name, "separated", start, seed), store.fingerprint)
+            folder = self.paths.checkpoint(name, "separated", start, seed)
+            saes, _ = load(folder, store.fingerprint)
             codes = pair_codes(Method(saes), store)
             aligned = posthoc(saes, codes)
             for other, alignment in aligned.alignments.items():
-                alignment.save(self.paths.alignment(name, start, seed, other))
+                alignment.save(self.paths.alignment(name, start, seed, other), fitted_on=fingerprint(folder))
             yield {"backbone": name, "bias_start": start, "seed": seed}, aligned, codes
 
     def methods(
