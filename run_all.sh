@@ -66,8 +66,17 @@ make_environment() {
     cat "$here/requirements.txt" "$here/pyproject.toml" >"$here/.venv/installed"
 }
 
-# torch and torchvision must match: plain pip may pick a CPU-only torch, with which open_clip cannot be imported.
+# torch and torchvision must match: plain pip may pick a CPU-only torch, with which open_clip cannot be imported. Where
+# they say that they do, that is believed: to import them takes ten seconds.
 check_imports() {
+    "$1" - 2>/dev/null <<'END' && return
+import re, sys
+from importlib.metadata import requires, version
+
+pinned = [need for need in requires("torchvision") if re.match(r"torch\W", need)]
+(own, build), (_, other) = (version(name).partition("+")[::2] for name in ("torch", "torchvision"))
+sys.exit(build != other or not any(own in re.split(r"[^\w.]", need) for need in pinned))
+END
     "$1" -c 'import open_clip' 2>/dev/null ||
         fail "open_clip cannot be imported by $1 (torch and torchvision do not match?); $2"
 }
@@ -77,7 +86,13 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
     exit
 fi
 
-if [ -n "${CONDA_PREFIX:-}" ] && "$CONDA_PREFIX/bin/python" -c 'import papermill, snakemake, nbmake' 2>/dev/null; then
+# Whether a Python has what runs need, found but not imported.
+has_packages() {
+    "$1" -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
+        open_clip papermill snakemake nbmake 2>/dev/null
+}
+
+if [ -n "${CONDA_PREFIX:-}" ] && has_packages "$CONDA_PREFIX/bin/python"; then
     bin="$CONDA_PREFIX/bin" # made from environment.yml: used as it is
     check_imports "$bin/python" "uv pip install --python $bin/python -r requirements.txt installs a matching pair"
     export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"

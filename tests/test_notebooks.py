@@ -1,6 +1,7 @@
 """What every notebook keeps to, beside running (pytest --nbmake does that)."""
 
 import ast
+import re
 from types import SimpleNamespace
 
 import nbformat
@@ -17,6 +18,7 @@ from xsae.run.paths import ROOT
 from xsae.sae import SAEConfig, SparseAutoencoder
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+HOSTILE = "<script>alert('x')</script> & <b>bold</b>"
 SMOKE = {"run": "smoke", **load_config("smoke").model_dump()}
 
 
@@ -78,7 +80,7 @@ def test_the_workflow_knows_every_notebook_and_hands_over_only_what_is_declared(
 
 
 def test_captions_are_shown_as_text_not_as_markup():
-    hostile, shown = "<script>alert('x')</script> & <b>bold</b>", []
+    shown = []
     [cell] = [
         own for own in nbformat.read(ROOT / "notebooks" / "03_alignment.ipynb", 4).cells if "top on" in own.source
     ]
@@ -90,7 +92,7 @@ def test_captions_are_shown_as_text_not_as_markup():
         modalities = ("image", "text")
 
         def split(self, name):
-            return pd.DataFrame({"image": range(20), "text": range(20), "caption": hostile})
+            return pd.DataFrame({"image": range(20), "text": range(20), "caption": HOSTILE})
 
     work = SimpleNamespace(stores={"b": Store(image=x, text=x)}, methods=lambda *_: [({}, aligned)])
     scope = {
@@ -99,3 +101,22 @@ def test_captions_are_shown_as_text_not_as_markup():
     }  # fmt: skip
     exec(cell.source, scope)
     assert "&lt;script&gt;" in shown[0] and "<script>" not in shown[0] and "<b>" not in shown[0]
+
+
+def test_verdicts_are_shown_as_text_not_as_markup():
+    """A backbone is named by whoever trains on it, and verdicts name it."""
+    [cell] = [own for own in nbformat.read(ROOT / "notebooks" / "08_paper.ipynb", 4).cells if "na_rep" in own.source]
+    *before, last = ast.parse(cell.source).body
+    text = {name: HOSTILE for name in ("claim", "backbone", "bias_start", "verdict")}
+    scope = {"verdicts": pd.DataFrame([text | {"difference": 0.5, "low": 0.25, "high": 0.75}])}
+    exec(compile(ast.Module(before, []), "08", "exec"), scope)
+    shown = eval(compile(ast.Expression(last.value), "08", "eval"), scope).to_html()
+    assert shown.count("&lt;script&gt;") == 4 and "<script>" not in shown and "<b>" not in shown
+
+
+def test_nothing_puts_text_into_html_as_it_is():
+    """Plain tables escape what they show, by pandas' default, and nothing here goes another way."""
+    assert "&lt;script&gt;" in pd.DataFrame({HOSTILE: [HOSTILE]}, index=[HOSTILE])._repr_html_()
+    assert "<script>" not in pd.DataFrame({HOSTILE: [HOSTILE]}, index=[HOSTILE])._repr_html_()
+    for path in [*NOTEBOOKS, *(ROOT / "xsae").rglob("*.py")]:
+        assert not re.search(r"escape=(False|None)|\bHTML\(|to_html|render_links", path.read_text()), path

@@ -19,10 +19,9 @@ def check(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], unit
     if not arrays or set(arrays) != set(rows):
         raise ValueError(f"rows: of {', '.join(rows) or 'nothing'} found; {', '.join(arrays) or 'modalities'} needed")
     for name, array in arrays.items():
-        if array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] < 2:
-            raise ValueError(
-                f"{name}: {array.dtype} of shape {array.shape} found; a float matrix (n, d) with d at least 2 is needed"
-            )
+        if array.ndim != 2 or array.dtype not in (np.float16, np.float32, np.float64) or array.shape[1] < 2:
+            needed = "a matrix (n, d) of float16, float32 or float64 with d at least 2 is needed"
+            raise ValueError(f"{name}: {array.dtype} of shape {array.shape} found; {needed}")
         own = rows[name]
         if own.ndim != 1 or own.dtype.kind not in "iu" or (len(own) and (own.min() < 0 or own.max() >= len(array))):
             raise ValueError(f"rows: {name}: row numbers (n_pairs,) from 0 to {len(array) - 1} are needed")

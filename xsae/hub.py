@@ -69,7 +69,11 @@ def card(name: str, facts: Mapping[str, Any], place: str = "", results: Sequence
         f"---\n{about.to_yaml()}\n---",
         "# Sparse autoencoders of a joint embedding" if name == "Method" else "# A sparse autoencoder",
         f"| | |\n|---|---|\n{table}",
-        *(["## Figures on held-out pairs\n\n" + "\n".join(f"- {figure}" for figure in results)] if results else []),
+        *(
+            ["## Figures on held-out pairs\n\n" + "\n".join(f"- {_cell(figure)}" for figure in results)]
+            if results
+            else []
+        ),
         f"## Use\n\n```python\n{_USE.format(**own)}\n```",
         "Made with xsae, after *Same Concept, Different Directions: Cross-Modal Feature Heterogeneity in Sparse "
         "Autoencoders* (arXiv 2606.29888).",
