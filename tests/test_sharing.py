@@ -131,7 +131,8 @@ def test_the_command_writes_a_folder_whose_card_says_what_the_manifests_know(run
 
 def test_a_card_says_what_others_wrote_as_text_not_as_markup():
     facts = {"source": "<script>x</script> | [a](b)\n| more | cells |"}
-    text = hub.card("Method", facts, 'my "folder"').text
+    text = hub.card("Method", facts, 'my "folder"', ["loss (<b>image</b>): 0.1"]).text
+    assert "\n- loss (&lt;b&gt;image&lt;/b&gt;): 0.1\n" in text
     assert r"| source | &lt;script&gt;x&lt;/script&gt; \| [a](b) \| more \| cells \| |" in text
     assert r'from_pretrained("my \"folder\"")' in text
 

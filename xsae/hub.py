@@ -65,15 +65,12 @@ def card(name: str, facts: Mapping[str, Any], place: str = "", results: Sequence
     module, line = _LINES[name]
     own = {"module": module, "name": name, "place": json.dumps(place or "this/folder"), "line": line}
     table = "\n".join(f"| {label} | {_cell(value)} |" for label, value in facts.items())
+    figures = "\n".join(f"- {_cell(figure)}" for figure in results)
     parts = [
         f"---\n{about.to_yaml()}\n---",
         "# Sparse autoencoders of a joint embedding" if name == "Method" else "# A sparse autoencoder",
         f"| | |\n|---|---|\n{table}",
-        *(
-            ["## Figures on held-out pairs\n\n" + "\n".join(f"- {_cell(figure)}" for figure in results)]
-            if results
-            else []
-        ),
+        *(["## Figures on held-out pairs\n\n" + figures] if results else []),
         f"## Use\n\n```python\n{_USE.format(**own)}\n```",
         "Made with xsae, after *Same Concept, Different Directions: Cross-Modal Feature Heterogeneity in Sparse "
         "Autoencoders* (arXiv 2606.29888).",

@@ -44,6 +44,7 @@ def run(name: str, embeddings: str, modalities: str, latents: int | None, only: 
     paths = RunPaths(run_name(name, embeddings, only))
     dry = {"-n", "--dry-run", "--dryrun"} & set(engine_options)
     if config.sources:
+        print(f"{paths.run}: what it takes, before anything is downloaded", flush=True)  # the next imports take seconds
         from xsae.data.sources import open_source
         from xsae.run.plan import plan
 
