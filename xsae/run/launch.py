@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from xsae.run import lock
 from xsae.run.commands import exit_status, which_run
-from xsae.run.config import load_config, run_name
+from xsae.run.config import Config, load_config, run_name
 from xsae.run.paths import ROOT, RunPaths, output_root
 
 ENDING = 20  # seconds that an interrupted run has to end its jobs
@@ -35,27 +35,16 @@ def run(name: str, embeddings: str, modalities: str, latents: int | None, only: 
         _check_path(embeddings)
     _check_path(str(ROOT))
     config = load_config(name, embeddings, modalities, latents, only)
-    if embeddings:
-        from xsae.data.classes import read_classes
-        from xsae.data.store import modalities_of, read_npz
-
-        found = modalities_of(read_npz(embeddings, config.modalities))
-        read_classes(embeddings, config.modalities)
     paths = RunPaths(run_name(name, embeddings, only))
-    dry = {"-n", "--dry-run", "--dryrun"} & set(engine_options)
+    dry = bool({"-n", "--dry-run", "--dryrun"} & set(engine_options))
+    found = _modalities(config) if embeddings else []
     if config.sources:
-        print(f"{paths.run}: what it takes, before anything is downloaded", flush=True)  # the next imports take seconds
-        from xsae.data.sources import open_source
-        from xsae.run.plan import plan
-
-        for spec in [] if dry else filter(None, [*config.sources, config.classes]):
-            open_source(spec)  # what is not there is said now, not after hours
-        print(plan(config), end="\n\n", flush=True)
+        _say_plan(config, paths.run, dry)
     for folder in (paths.results, paths.figures, paths.artifacts):
         _check_writable(folder)
-    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(output_root()), "--rerun-incomplete", "--nolock"]  # the lock is ours, see below
     asked = {option.split("=")[0] for option in engine_options}
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(output_root()), "--rerun-incomplete", "--nolock"]  # the lock is ours: `_run_engine`
     if not {"--cores", "-c", "--jobs", "-j", "--profile"} & asked:
         command += ["--cores", "all"]
     # Percent-encoded: the engine would read a value such as 1e5 or {a: b} as what YAML makes of it, and pass it on to
@@ -66,17 +55,44 @@ def run(name: str, embeddings: str, modalities: str, latents: int | None, only: 
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if dry:
         return subprocess.run([sys.executable, "-m", *command, "--quiet", "host"], env=environment).returncode
+    elsewhere = bool({"--profile", "--executor", "-e"} & asked)
+    return _run_engine(paths, command, environment, found, elsewhere)
 
+
+def _modalities(config: Config) -> list[str]:
+    """The modalities of one's own embeddings, the reference first, once all of the file is found to fit together."""
+    from xsae.data.classes import read_classes
+    from xsae.data.store import modalities_of, read_npz
+
+    found = modalities_of(read_npz(config.embeddings, config.modalities))
+    read_classes(config.embeddings, config.modalities)
+    return found
+
+
+def _say_plan(config: Config, run: str, dry: bool) -> None:
+    """Print what a run of real sources takes. Raises ValueError or OSError for what is not there, but of a dry run."""
+    print(f"{run}: what it takes, before anything is downloaded", flush=True)  # the next imports take seconds
+    from xsae.data.sources import open_source
+    from xsae.run.plan import plan
+
+    for spec in [] if dry else filter(None, [*config.sources, config.classes]):
+        open_source(spec)  # what is not there is said now, not after hours
+    print(plan(config), end="\n\n", flush=True)
+
+
+def _run_engine(
+    paths: RunPaths, command: list[str], environment: dict[str, str], modalities: list[str], elsewhere: bool
+) -> int:
+    """Have Snakemake do it, alone in the run's folder; returns the exit status. elsewhere: on other machines."""
     log = paths.artifacts / "engine.log"
     # Unlike the engine's own lock, this one vanishes with its processes: after a kill the same command just goes on.
     with lock.alone(paths.lock) as handle, log.open("w") as engine_output:
         began = time.time()
         print(f"{paths.run}: tables in {paths.results}, figures in {paths.figures}", flush=True)
-        if embeddings:
-            print(f"{paths.run}: modalities {', '.join(found)}; {found[0]} is the reference", flush=True)
+        if modalities:
+            print(f"{paths.run}: modalities {', '.join(modalities)}; {modalities[0]} is the reference", flush=True)
         # Notebooks speak on stdout; the engine's account of the same goes to its log. Those that run on other
         # machines do not reach this terminal, so there the engine speaks.
-        elsewhere = {"--profile", "--executor", "-e"} & asked
         command = [sys.executable, "-m", "xsae.run.lock", str(paths.lock), str(os.getpid()), *command]
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         engine = subprocess.Popen(
