@@ -8,7 +8,6 @@ import sys
 import yaml
 
 from xsae.files import digest
-from xsae.run.config import load_config
 
 TINY = {
     "n_train_scenes": 200,
@@ -36,7 +35,8 @@ def tables(root, run):
 
 def tiny(folder, **changes):
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(load_config("smoke").model_dump() | TINY | changes))
+    own = {name: value for name, value in TINY.items() if "scenes" not in name or "sources" not in changes}
+    path.write_text(yaml.safe_dump({"extends": "smoke", **own, **changes}))
     return path
 
 

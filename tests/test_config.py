@@ -198,3 +198,31 @@ def test_a_file_that_is_no_text_gets_one_line(tmp_path):
     with pytest.raises(ValueError, match="own.yaml: not YAML") as raised:
         load_config(str(tmp_path / "own.yaml"))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("skip: [01b_theory]\ncosines: [0.5]", "cosines: of no use without 01b_theory, which this config leaves out"),
+        ("skip: [01b_theory]\nsynthetic_k: 2", "synthetic_k: of no use without 01b_theory"),
+        ("skip: [01b_theory, 05_steering]\nalphas: [0.5]", "alphas: of no use without 05_steering"),
+        ("skip: [07_ablations]\nablation_ks: [2]", "ablation_ks: of no use without 07_ablations"),
+        ("sources: [cc3m]\nretrain: false\nn_train_scenes: 60", "n_train_scenes: of no use without the embedded world"),
+        ("sources: [cc3m]\nn_test_scenes: 60", "n_test_scenes: of no use without the embedded world"),
+    ],
+)
+def test_a_setting_that_the_run_would_ignore_gets_one_line(tmp_path, text, message):
+    own = tmp_path / "own.yaml"
+    own.write_text(f"extends: smoke\n{text}\n")
+    with pytest.raises(ValueError, match=f"^own.yaml: {message}"):
+        load_config(str(own))
+    own.write_text(f"extends: smoke\n{text.splitlines()[0]}\n")  # what it only inherits it need not take back
+    load_config(str(own))
+
+
+@pytest.mark.parametrize("skip", ["3", "{a: b}", "[3]", "[[01b_theory]]", "text", "[02_sae_training]"])
+def test_what_cannot_be_left_out_gets_one_line(tmp_path, skip):
+    (tmp_path / "own.yaml").write_text(f"extends: smoke\nskip: {skip}\n")
+    with pytest.raises(ValueError, match=r"^own.yaml: `skip") as error:
+        load_config(str(tmp_path / "own.yaml"))
+    assert "\n" not in str(error.value)

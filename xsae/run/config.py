@@ -20,6 +20,12 @@ PUNCTUATION = " .,_-+=@()'"  # of names; what shells, patterns and web pages giv
 SKIPPABLE = (
     "01_heterogeneity", "01b_theory", "04_retrieval", "05_steering", "06_monosemanticity", "07_ablations",
 )  # fmt: skip
+# How the names of settings begin that one notebook alone reads
+READ_BY = {
+    "01b_theory": ("synthetic_", "cosines", "penalty_factors"),
+    "05_steering": ("alphas",),
+    "07_ablations": ("ablation_",),
+}
 LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
 
 
@@ -123,6 +129,7 @@ def load_config(
     Raises ValueError, one line, for whatever does not fit.
     """
     path, values = _read(name)
+    said = dict(values)
     if "extends" in values:
         base, inherited = _read(values.pop("extends"), path.parent)
         if "extends" in inherited:
@@ -145,6 +152,8 @@ def load_config(
             values["models"] = {name: model for name, model in values["models"].items() if name == only}
     try:
         config = Config(**values)
+        if not embeddings:
+            _check_used(path.name, said)
         located = {"sources": [_located(spec) for spec in config.sources], "classes": _located(config.classes)}
         return config.model_copy(update=located)
     except ValidationError as error:
@@ -166,6 +175,16 @@ def _read(name: str, folder: Path = Path()) -> tuple[Path, dict[str, Any]]:
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: `key: value` lines expected, {type(values).__name__} found")
     return path, values
+
+
+def _check_used(name: str, values: dict[str, Any]) -> None:
+    """Raise ValueError where a file leaves out, in its own words, what another of its settings is about."""
+    left_out = {prefix: notebook for notebook in values.get("skip") or () for prefix in READ_BY.get(notebook, ())}
+    if values.get("sources"):
+        left_out |= dict.fromkeys(("n_train_scenes", "n_test_scenes"), "the embedded world")
+    for prefix, what in left_out.items():
+        if unused := [key for key in values if key.startswith(prefix)]:
+            raise ValueError(f"{name}: {unused[0]}: of no use without {what}, which this config leaves out")
 
 
 class _Loader(yaml.SafeLoader):
