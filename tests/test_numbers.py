@@ -24,6 +24,8 @@ ROWS = np.arange(40)
         ({"weight_decay": 2000.0}, "weight_decay: 2000 found; at a learning rate of 0.0005 a step takes a weight away"),
         ({"learning_rate": 0.0}, "learning_rate: 0.0 found; a number above 0 and below inf is needed"),
         ({"learning_rate": math.nan}, "learning_rate: nan found"),
+        ({"learning_rate": "5e-4"}, "learning_rate: '5e-4' found; a number"),
+        ({"weight_decay": None}, "weight_decay: None found"),
         ({"learning_rate": -math.inf}, "learning_rate: -inf found"),
         ({"clip_norm": 0.0}, "clip_norm: 0.0 found"),
         ({"clip_norm": math.nan}, "clip_norm: nan found"),

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 _BLOCK = 2**17  # pairs shuffled in memory at one time: 537 MB of two modalities at d = 512
+_LOOK = 2**14  # rows that are checked at one time: 34 MB at d = 512, and as much again a few times
 _RUN = 256  # neighbouring pairs that a block takes together, for a disk reads these as fast as one
 
 
 def check(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], unit: bool) -> None:
-    """Raise ValueError, one line, for what no autoencoder can be trained on; arguments as in `training.train`.
+    """Raise ValueError, one line, for what no autoencoder can be trained on; arguments as in `methods.train_saes`.
 
     unit: whether rows will be scaled to unit norm. Every row that is used is looked at once, as float32.
     """
@@ -37,8 +38,8 @@ def check(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], unit
 
 def _check_values(name: str, array: np.ndarray, rows: np.ndarray, unit: bool) -> None:
     first, varies = None, False
-    for start in range(0, len(rows), _BLOCK):
-        own = rows[start : start + _BLOCK]
+    for start in range(0, len(rows), _LOOK):
+        own = rows[start : start + _LOOK]
         with np.errstate(over="ignore"):
             block = np.asarray(array[own], np.float32)
             squares = np.einsum("nd,nd->n", block, block)

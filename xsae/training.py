@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Real
 
 import numpy as np
 import torch
@@ -87,9 +88,10 @@ class TrainingConfig:
         bounds = {"warmup": (0, 1), **dict.fromkeys(weights, (0, math.inf))}
         bounds |= dict.fromkeys(("learning_rate", "clip_norm"), (sys.float_info.min, math.inf))
         for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) < high:
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not low <= value < high:
                 range_ = f"from {low} to" if low == 0 else "above 0 and"
-                raise ValueError(f"{name}: {getattr(self, name)!r:.40} found; a number {range_} below {high} is needed")
+                raise ValueError(f"{name}: {value!r:.40} found; a number {range_} below {high} is needed")
         if self.learning_rate * self.weight_decay >= 1:
             raise ValueError(
                 f"weight_decay: {self.weight_decay:g} found; at a learning rate of {self.learning_rate:g} a step takes "
@@ -145,9 +147,9 @@ class Trainer:
     `decay_over` is called. `penalty`: of the codes of all modalities, added to the loss. `idle_limit`: steps without
     firing after which a latent counts as dead for the AuxK loss.
 
-    The dictionary's gradient keeps its part along the directions, which scaling them to unit norm then undoes; as in
-    the released code, it is not projected onto the sphere's tangent first. With that projection the held-out loss is
-    smaller by 0.1 to 0.3 % of itself, where seeds differ by 2 to 7 % (`benchmarks.projection`).
+    The dictionary's gradient keeps its part along the directions, which scaling them to unit norm then undoes: the
+    published recipe scales, and says nothing of projecting it onto the sphere's tangent first. With the projection the
+    held-out loss is smaller by 0.1 to 0.3 % of itself, where seeds differ by 2 to 7 % (`benchmarks.projection`).
     """
 
     def __init__(
