@@ -13,7 +13,14 @@ ALLOWED = {
     "core": set(),
     "data": {"files"},
     "evaluation": {"core"},
-    "report": {"core", "evaluation", "data"},
+    "report": {
+        "core",
+        "evaluation",
+        "data",
+        "run.results",
+        "run.paths",
+        "run.commands",
+    },  # of a run it knows the tables
     "run": {"core", "data", "evaluation", "report"},
 }
 
