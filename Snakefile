@@ -1,7 +1,7 @@
 # Which notebook needs what, and what it makes. ./run_all.sh calls this; the engine's own options pass through it.
 #
 #   00_embeddings -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
-#   -> 06_monosemanticity -> 07_ablations -> 08_paper -> report.html
+#   -> 06_monosemanticity -> 07_ablations -> 09_alignments -> 08_paper -> report.html
 #   01b_theory ----------------------------> 08_paper
 #   extract, for each backbone and job -> 00_embeddings, where a config names real sources
 #
@@ -22,7 +22,9 @@ SETTINGS = load_config(NAME, EMBEDDINGS, LATENTS, ONLY)
 RUN = run_name(NAME, EMBEDDINGS, ONLY)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))
-CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]
+# the page on all tables comes last, whatever its number
+CHAIN = [own for own in NOTEBOOKS if own not in (MADE_BY["cos_sweep"], MADE_BY["claims"])]
+CHAIN += [own for own in NOTEBOOKS if own == MADE_BY["claims"]]
 ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option != "name"]
 # Whatever is data reaches a shell as a quoted parameter (:q), never as part of a command. Every job holds the run's
 # lock, and ends with the process that started it: the engine, which `exec` makes its parent.

@@ -26,12 +26,13 @@ from xsae.data.store import open_store
 from xsae.evaluation.aligned import recall_both_ways, sparsity
 from xsae.evaluation.labels import label_agreement
 from xsae.evaluation.significance import against_truth, kinds, significant_matches
-from xsae.run.jobs import load_method, training_codes
+from xsae.methods import pair_codes
+from xsae.run.jobs import load_method
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
-PAIRS = (100, 300, 1000, 3000, 10_000)  # to align with, beside all
-SHUFFLED = (0.25, 0.5, 0.75, 0.9)  # shares of the pairs whose partners are shuffled
+PAIRS = (20, 100, 300, 1000, 5000)  # to align with, beside all
+SHUFFLED = (0.5, 0.75, 0.9, 0.95)  # shares of the pairs whose partners are shuffled
 CURVED = {"hungarian": Hungarian, "partners": Partners, "procrustes": Procrustes}
 
 
@@ -44,7 +45,7 @@ class _Codes:
         about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}
         self.method = load_method(paths, **about, data_hash=self.store.fingerprint)
         self.reference, *self.others = self.store.modalities
-        self.train = training_codes(self.method, self.store)
+        self.train = pair_codes(self.method, self.store)
         self.test, self.ids = {}, {}
         for m in self.store.modalities:
             self.test[m] = self.method.transform(m, self.store[m][self.store.rows(m, "test")])

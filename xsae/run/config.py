@@ -19,6 +19,7 @@ MOST = 10**8  # of anything that is counted: more is a slip of the keyboard, and
 PUNCTUATION = " .,_-+=@()'"  # of names; what shells, patterns and web pages give a meaning of its own is not
 SKIPPABLE = (
     "01_heterogeneity", "01b_theory", "04_retrieval", "05_steering", "06_monosemanticity", "07_ablations",
+    "09_alignments",
 )  # fmt: skip
 LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
 
