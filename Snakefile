@@ -1,8 +1,8 @@
 # Which notebook needs what, and what it makes. ./run_all.sh calls this; the engine's own options pass through it.
 #
 #   00_embeddings -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
-#   -> 06_monosemanticity -> 07_ablations -> 08_paper -> report.html, README.md
-#   01b_theory, and 09_explorer after 03 --> 08_paper
+#   -> 06_monosemanticity -> 07_ablations -> 09_alignments -> 08_paper -> report.html, README.md
+#   01b_theory, and 10_explorer after 03 --> 08_paper
 #   extract, for each backbone and job -> 00_embeddings, where a config names real sources
 #
 # A chain, because each reads what the ones before it made: 01 trains the `separated` autoencoders that 02 goes on with.
@@ -22,8 +22,9 @@ SETTINGS = load_config(NAME, EMBEDDINGS, MODALITIES, LATENTS, ONLY)
 RUN = run_name(NAME, EMBEDDINGS, ONLY)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))
-EXPLORER = MADE_BY["explorer"]
-CHAIN = [notebook for notebook in NOTEBOOKS if notebook not in (MADE_BY["cos_sweep"], EXPLORER)]
+EXPLORER, LAST = MADE_BY["explorer"], MADE_BY["claims"]  # the page on all tables comes last, whatever its number
+CHAIN = [notebook for notebook in NOTEBOOKS if notebook not in (MADE_BY["cos_sweep"], EXPLORER, LAST)]
+CHAIN += [notebook for notebook in NOTEBOOKS if notebook == LAST]
 CODE = [str(path) for path in sorted((ROOT / "xsae").rglob("*.py"))]
 PAGES = [str(path) for path in sorted((ROOT / "xsae/report/pages").iterdir())]
 ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option != "name"]

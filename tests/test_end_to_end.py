@@ -21,7 +21,16 @@ from xsae.evaluation.variants import VARIANTS
 from xsae.methods import METHODS
 from xsae.run import lock
 from xsae.run.config import load_config
-from xsae.run.notebooks import MADE_BY, OF_CLASSES, OF_JUDGES, OF_LABELS, OF_THE_WORLD, SYNTHETIC, left_out
+from xsae.run.notebooks import (
+    MADE_BY,
+    OF_CLASSES,
+    OF_JUDGES,
+    OF_LABELS,
+    OF_THE_THEORY,
+    OF_THE_WORLD,
+    SYNTHETIC,
+    left_out,
+)
 from xsae.run.paths import ROOT
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
@@ -36,7 +45,7 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
         "scenes", "calibration", "direction_gap", "gap_density", "gap_density_control", "concept_directions",
         "modality_score", "cos_sweep", "training_curves", "reconstruction", "firing_rates", "match_correlations",
         "lambda_sweep", "retrieval", "retrieval_intervals", "zeroshot", "steering", "steering_intervals",
-        "steered_scenes", "monosemanticity", "ablations",
+        "steered_scenes", "monosemanticity", "ablations", "alignments", "matches_truth", "pairs_needed",
     }  # fmt: skip
     for figure in figures:
         assert (root / f"figures/smoke/{figure}.pdf").stat().st_size > 2000
@@ -181,7 +190,7 @@ def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart
     zeroshot = zeroshot.set_index("method")["value"]
     assert zeroshot["dense"] > 0.9 and zeroshot["chance"] == 0.25
     assert (root / "figures/smoke-own/retrieval.png").is_file()
-    assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY) - {*OF_THE_WORLD, *SYNTHETIC}
+    assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY) - {*OF_THE_WORLD, *OF_THE_THEORY}
 
 
 def test_own_embeddings_without_classes_are_not_asked_for_zero_shot(tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from xsae.alignments import Hungarian, Partners
 from xsae.data.store import import_file
+from xsae.evaluation.aligned import recall_both_ways
 from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates
 from xsae.methods import Method, pair_codes, posthoc
@@ -71,3 +73,20 @@ def test_without_alignment_separated_is_at_chance(store, trained):
     found = sum(sum(hits(trained["separated", seed], store, 1).values()) for seed in SEEDS)
     n = 2 * len(SEEDS) * len(store.groups("image", "test"))
     assert binomtest(found, n, 1 / len(store.groups("image", "test")), alternative="greater").pvalue > 0.01
+
+
+def test_four_partners_retrieve_better_than_one_in_both_directions(store, trained):
+    found = dict.fromkeys(permutations(store.modalities), 0)
+    for seed in SEEDS:
+        method = trained["separated", seed]
+        train = pair_codes(method, store)
+        means = {m: np.asarray(codes.mean(axis=0)) for m, codes in train.items()}
+        test = {m: method.transform(m, store[m][store.rows(m, "test")]) for m in store.modalities}
+        ids = {m: store.groups(m, "test") for m in test}
+        few, one = (
+            recall_both_ways(own.fit(train["image"], train["text"]), means, test, ids)
+            for own in (Partners(), Hungarian())
+        )
+        for a, b in found:
+            found[a, b] += few[f"{a}_to_{b}"]["R@1"] - one[f"{a}_to_{b}"]["R@1"]
+    assert min(found.values()) > 0, found

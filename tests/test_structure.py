@@ -12,16 +12,10 @@ MODULES = {path.relative_to(PACKAGE.parent).with_suffix(""): path for path in so
 ALLOWED = {
     "core": set(),
     "data": {"files"},
-    "evaluation": {"core"},
-    "report": {
-        "core",
-        "evaluation",
-        "data",
-        "run.results",
-        "run.paths",
-        "run.commands",
-    },  # of a run it knows the tables
-    "run": {"core", "data", "evaluation", "report"},
+    "alignments": {"core"},
+    "evaluation": {"core", "alignments"},
+    "report": {"core", "evaluation", "data", "run.results", "run.paths", "run.commands"},  # a run's tables
+    "run": {"core", "data", "alignments", "evaluation", "report"},
 }
 
 

@@ -110,3 +110,23 @@ def test_the_synthetic_claims_hold_where_shared_pays_and_collapses():
         )
     ]  # fmt: skip
     assert of_run({"cos_sweep": pd.concat(parts)}, {})["verdict"].tolist() == ["holds", "holds"]
+
+
+def test_a_few_partners_are_held_against_one_and_against_a_rotation():
+    about = {
+        "metric": "R@1",
+        "backbone": "vit",
+        "bias_start": "mean",
+        "direction": "image_to_text",
+        "method": "separated",
+    }
+    values = {
+        "hungarian": [0.1, 0.11, 0.1], "partners": [0.2, 0.21, 0.2], "partners_both_sides": [0.1, 0.12, 0.09],
+        "procrustes": [0.3, 0.31, 0.3],
+    }  # fmt: skip
+    table = pd.concat([rows(own, alignment=name, **about) for name, own in values.items()])
+    found = judged({"alignments": table})["verdict"]
+    assert found["6 partners retrieves better than hungarian (image_to_text)", "vit", "mean"] == "holds"
+    assert found["6 partners retrieves better than procrustes (image_to_text)", "vit", "mean"] == "the opposite holds"
+    both = "6 partners_both_sides retrieves better than hungarian (image_to_text)"
+    assert found[both, "vit", "mean"] == "does not hold"

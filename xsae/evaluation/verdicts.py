@@ -33,6 +33,7 @@ def of_run(tables: Tables, queries: Mapping[tuple[str, str], int]) -> pd.DataFra
             "zeroshot_intervals": _leads("classifies better than", "top-1", "variant == 'without frequent'"),
             "steering_intervals": _steering,
             "ablations": _ablations,
+            "alignments": _alignments,
         }.items()
         if name in tables
         for row in judge(tables[name])
@@ -148,3 +149,14 @@ def _ablations(table: pd.DataFrame) -> Iterator[dict]:
             ahead = paired(own.query("metric == @metric"), better, worse)
             claim = f"5 {does} better than {other} ({variant})"
             yield over_seeds(claim, ahead, f"{metric}: {better} - {worse}", backbone=name)
+
+
+def _alignments(table: pd.DataFrame) -> Iterator[dict]:
+    """Ours, beyond the paper: a few partners against one, and against a rotation of all latents."""
+    first = table.query("metric == 'R@1'").rename(columns={"method": "autoencoders", "alignment": "method"})
+    for (name, start, direction), own in first.groupby(["backbone", "bias_start", "direction"], sort=False):
+        for ours in ("partners", "partners_both_sides"):
+            for other in ("hungarian", "procrustes"):
+                claim = f"6 {ours} retrieves better than {other} ({direction})"
+                ahead = paired(own, ours, other)
+                yield over_seeds(claim, ahead, f"R@1: {ours} - {other}", backbone=name, bias_start=start)

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from xsae.methods import METHODS
 
@@ -593,4 +593,86 @@ def ablations(frame: pd.DataFrame) -> Figure:
         axis.grid(axis="y", alpha=0.3)
     axes[0].invert_yaxis()
     _legend_below(figure, axes[0], 5)
+    return figure
+
+
+# label, colour, marker; open marks: a latent loses what it means
+_ALIGNMENTS = {
+    "hungarian": ("Hungarian (the paper)", "#0072B2", "D"),
+    "greedy": ("greedy", "#56B4E9", "s"),
+    "decoder_cosine": ("decoder cosine", "#8C8C8C", "v"),
+    "sinkhorn": ("Sinkhorn, largest 4", "#E69F00", "P"),
+    "partners_1": ("1 partner", "#009E73", "v"),
+    "partners_both_sides": ("4 partners, both sides", "#009E73", "o"),
+    "partners": ("4 partners", "#D55E00", "o"),
+    "procrustes": ("Procrustes", "#000000", "o"),
+    "cca": ("CCA", "#CC79A7", "s"),
+    "ridge": ("ridge", "#000000", "^"),
+}
+_DENSE = ("procrustes", "cca", "ridge")
+
+
+def _alignment_look(name: str) -> dict:
+    label, colour, marker = _ALIGNMENTS[name]
+    return {"label": label, "color": colour, "marker": marker, "fillstyle": _FILL[name in _DENSE]}
+
+
+def alignments(frame: pd.DataFrame) -> Figure:
+    """R@1 by the partners of a latent, a panel per backbone and direction: mean and deviation over seeds."""
+    first, partners = frame[frame["metric"] == "R@1"], frame[frame["metric"] == "partners"]
+    groups = list(first.groupby(["backbone", "direction"], sort=False))
+    titles = [f"{backbone}: {_arrow(direction)}" for (backbone, direction), _ in groups]
+    figure, axes = _panels(titles, width=3.8, height=2.9, rows=len(groups) // 2, sharex=True)
+    for axis, ((backbone, _), own) in zip(axes, groups, strict=True):
+        of = partners[partners["backbone"] == backbone].groupby("alignment")["value"].mean()
+        for name, seeds in own.groupby("alignment", sort=False):
+            spread = 100 * seeds["value"].std()
+            axis.errorbar(of[name], 100 * seeds["value"].mean(), spread, ls="", capsize=2, **_alignment_look(name))
+        axis.set_xscale("log")
+        _from_zero(axis)
+    _outer_labels(axes, 2, "partners of a latent", "R@1 (%)")
+    _legend_below(figure, axes[0], 4)
+    return figure
+
+
+def matches_truth(frame: pd.DataFrame) -> Figure:
+    """Significant matches of the synthetic world against the truth, by the number of pairs: mean and deviation."""
+    figure, (axis,) = _panels([""], width=4.6, height=3.0)
+    for metric, label, colour, marker in (
+        ("precision", "precision: a common concept", "#0072B2", "o"),
+        ("same_first", "precision: the same first concept", "#56B4E9", "s"),
+        ("recall", "recall of shared concepts", "#009E73", "^"),
+        ("all_precision", "precision of all matches", "#8C8C8C", "v"),
+    ):
+        seeds = frame[frame["metric"] == metric].groupby("pairs")["value"].agg(["mean", "std"])
+        axis.errorbar(seeds.index, seeds["mean"], seeds["std"], capsize=2, color=colour, marker=marker, label=label)
+    axis.axhline(0.95, ls=":", color="black", label="at most 5 % false")
+    axis.set_xscale("log")
+    axis.set_ylim(0, 1.05)
+    axis.set_xlabel("pairs")
+    axis.set_ylabel("share")
+    _legend_below(figure, axis, 2)
+    return figure
+
+
+def pairs_needed(frame: pd.DataFrame) -> Figure:
+    """R@1 by the pairs that align, all true, and by the share of shuffled ones: a row per backbone and direction."""
+    groups = list(frame.groupby(["backbone", "direction"], sort=False))
+    titles = [title for (backbone, way), _ in groups for title in (f"{backbone}: {_arrow(way)}", "")]
+    figure, axes = _panels(titles, width=3.8, height=2.2, rows=len(groups), sharey="row")
+    for row, (_, own) in enumerate(groups):
+        for axis, setting, kept in (
+            (axes[2 * row], "pairs", own["shuffled"] == 0),
+            (axes[2 * row + 1], "shuffled", own["pairs"] == own["pairs"].max()),
+        ):
+            for name, seeds in own[kept].groupby("alignment", sort=False):
+                found = 100 * seeds.groupby(setting)["value"].agg(["mean", "std"])
+                axis.errorbar(found.index, found["mean"], found["std"], capsize=2, **_alignment_look(name))
+            _from_zero(axis)
+        axes[2 * row].set_xscale("log")
+        axes[2 * row].xaxis.set_minor_formatter(NullFormatter())
+        axes[2 * row].set_ylabel("R@1 (%)")
+    axes[-2].set_xlabel("pairs")
+    axes[-1].set_xlabel("share of the pairs that is shuffled")
+    _legend_below(figure, axes[0], 3)
     return figure

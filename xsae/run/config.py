@@ -19,11 +19,11 @@ MOST = 10**8  # of anything that is counted: more is a slip of the keyboard, and
 PUNCTUATION = " .,_-+=@()'"  # of names; what shells, patterns and web pages give a meaning of its own is not
 SKIPPABLE = (
     "01_heterogeneity", "01b_theory", "04_retrieval", "05_steering", "06_monosemanticity", "07_ablations",
+    "09_alignments", "10_explorer",
 )  # fmt: skip
 # How the names of settings begin that one notebook alone reads
 READ_BY = {
     "01b_theory": ("synthetic_", "cosines", "penalty_factors"),
-    "05_steering": ("alphas",),
     "07_ablations": ("ablation_",),
 }
 LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it

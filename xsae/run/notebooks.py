@@ -17,7 +17,8 @@ MADE_BY = {
     "zeroshot_intervals": "04_retrieval", "steering": "05_steering", "steering_concepts": "05_steering",
     "steering_curves": "05_steering", "steering_intervals": "05_steering", "monosemanticity": "06_monosemanticity",
     "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "claims": "08_paper",
-    "explorer": "09_explorer",
+    "alignments": "09_alignments", "matches_significant": "09_alignments", "matches_truth": "09_alignments",
+    "pairs_needed": "09_alignments", "explorer": "10_explorer",
 }  # fmt: skip
 # Tables that need concept labels
 OF_LABELS = (
@@ -28,6 +29,7 @@ OF_THE_WORLD = (*OF_LABELS, *OF_JUDGES)  # and so are not made of your own embed
 OF_CLASSES = ("zeroshot", "zeroshot_intervals")  # made of your own embeddings where they come with classes
 # What needs no embeddings
 SYNTHETIC = ("cos_sweep", "lambda_sweep")
+OF_THE_THEORY = (*SYNTHETIC, "matches_truth")  # of the synthetic world, which your own embeddings are run without
 
 
 def left_out(config: Config) -> set[str]:
@@ -39,7 +41,8 @@ def _impossible(config: Config) -> set[str]:
     if config.embeddings:
         from xsae.data.classes import read_classes  # here, for it takes a second to import and most runs do without
 
-        return {*OF_THE_WORLD, *SYNTHETIC, *(() if read_classes(config.embeddings, config.modalities) else OF_CLASSES)}
+        classes = read_classes(config.embeddings, config.modalities)
+        return {*OF_THE_WORLD, *OF_THE_THEORY, *(() if classes else OF_CLASSES)}
     if not config.backbones:
         return set(MADE_BY) - set(SYNTHETIC)
     if not config.sources:
