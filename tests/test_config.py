@@ -206,7 +206,6 @@ def test_a_file_that_is_no_text_gets_one_line(tmp_path):
         ("skip: [01b_theory]\ncosines: [0.5]", "cosines: of no use without 01b_theory, which this config leaves out"),
         ("skip: [01b_theory]\nsynthetic_k: 2", "synthetic_k: of no use without 01b_theory"),
         ("skip: [07_ablations]\nablation_ks: [2]", "ablation_ks: of no use without 07_ablations"),
-        ("skip: [07_ablations]\nablation_ks: [2]", "ablation_ks: of no use without 07_ablations"),
         ("sources: [cc3m]\nretrain: false\nn_train_scenes: 60", "n_train_scenes: of no use without the embedded world"),
         ("sources: [cc3m]\nn_test_scenes: 60", "n_test_scenes: of no use without the embedded world"),
     ],
