@@ -1,8 +1,8 @@
 # Which notebook needs what, and what it makes. ./run_all.sh calls this; the engine's own options pass through it.
 #
 #   00_embeddings -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
-#   -> 06_monosemanticity -> 07_ablations -> 08_paper -> report.html
-#   01b_theory ----------------------------> 08_paper
+#   -> 06_monosemanticity -> 07_ablations -> 08_paper -> report.html, README.md
+#   01b_theory, and 09_explorer after 03 --> 08_paper
 #   extract, for each backbone and job -> 00_embeddings, where a config names real sources
 #
 # A chain, because each reads what the ones before it made: 01 trains the `separated` autoencoders that 02 goes on with.
@@ -22,7 +22,10 @@ SETTINGS = load_config(NAME, EMBEDDINGS, LATENTS, ONLY)
 RUN = run_name(NAME, EMBEDDINGS, ONLY)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))
-CHAIN = [notebook for notebook in NOTEBOOKS if notebook != MADE_BY["cos_sweep"]]
+EXPLORER = MADE_BY["explorer"]
+CHAIN = [notebook for notebook in NOTEBOOKS if notebook not in (MADE_BY["cos_sweep"], EXPLORER)]
+CODE = [str(path) for path in sorted((ROOT / "xsae").rglob("*.py"))]
+PAGES = [str(path) for path in sorted((ROOT / "xsae/report/pages").iterdir())]
 ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option != "name"]
 # Whatever is data reaches a shell as a quoted parameter (:q), never as part of a command. Every job holds the run's
 # lock, and ends with the process that started it: the engine, which `exec` makes its parent.
@@ -47,6 +50,8 @@ def done(notebook):
 
 
 def upstream(notebook):
+    if notebook == EXPLORER:
+        return [done(MADE_BY["alignment"])]
     if notebook not in CHAIN:
         return []
     if notebook == CHAIN[0]:
@@ -81,17 +86,16 @@ rule extract:
 
 rule report:
     input:
-        f"results/{RUN}/notebooks/08_paper.ipynb",
+        [done(notebook) for notebook in NOTEBOOKS],
+        code=[*CODE, *PAGES],
     output:
         f"results/{RUN}/report.html",
+        f"results/{RUN}/README.md",
     params:
-        folder=f"results/{RUN}",
+        run=RUN,
         lock=LOCK,
     shell:
-        # self-contained: what the page would fetch from the web it does not need
-        JOB + "nbconvert --to html --no-input --log-level ERROR --output-dir {params.folder:q} --output report "
-        "--HTMLExporter.mathjax_url= --HTMLExporter.require_js_url= --HTMLExporter.jquery_url= "
-        "--HTMLExporter.mermaid_js_url= --HTMLExporter.widget_renderer_url= {input:q} 2>&1"
+        JOB + "xsae.run.page --run={params.run:q} 2>&1"
 
 
 for notebook in NOTEBOOKS:
@@ -103,7 +107,7 @@ for notebook in NOTEBOOKS:
             notebook=str(ROOT / "notebooks" / f"{notebook}.ipynb"),
             upstream=upstream(notebook),
             # results never come from older code than what is there; checkpoints of equal settings are read back
-            code=[str(path) for path in sorted((ROOT / "xsae").rglob("*.py"))],
+            code=[*CODE, *PAGES] if notebook == EXPLORER else CODE,
         output:
             marker=touch(done(notebook)),
             executed=f"results/{RUN}/notebooks/{notebook}.ipynb",

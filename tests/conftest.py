@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from runs import call
 
@@ -9,3 +11,50 @@ def smoke(tmp_path_factory):
     status, output = call(root, "smoke")
     assert status == 0, output
     return root, output
+
+
+@pytest.fixture(scope="module")  # no longer: while it is there, no other test could run a loop of asyncio
+def browser():
+    """Debian's Chromium, driven by Playwright."""
+    reason = "browser tests need playwright (pip install playwright; no browser of its own)"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("browser tests need a chromium on the PATH, such as Debian's package of that name")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page from the disk at a width; that it complains of anything or asks for anything fails the test."""
+    wrong, contexts = [], []
+
+    def visit(path, width=1280, fragment=""):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 844}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        asked = (path.as_uri(), "data:", "blob:")
+        page.on("request", lambda request: None if request.url.startswith(asked) else wrong.append(request.url))
+        page.goto(path.as_uri() + fragment)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+@pytest.fixture
+def faults():
+    """The serious faults that axe finds in a page: the rules broken, each with the first place."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+
+    def faults(page):
+        found = axe.Axe().run(page).response["violations"]
+        return [(own["id"], own["nodes"][0]["html"]) for own in found if own["impact"] in ("serious", "critical")]
+
+    return faults

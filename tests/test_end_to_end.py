@@ -49,8 +49,12 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
     assert {name for own in manifests.values() for name in own["results"]} == set(MADE_BY)
     assert set(manifests) == set(MADE_BY.values()) and len(manifests["02_sae_training"]["inputs"]) == 2
     report = (results / "report.html").read_text()
-    assert report.count("data:image/png;base64") >= 15
+    assert report.count("data:image/png;base64") == len(figures)
+    assert all(f"../../figures/smoke/{figure}.png" in (results / "README.md").read_text() for figure in figures)
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', report)  # opens without a network
+    explorer = (results / "explorer.html").read_text()
+    assert "data:image/webp;base64" in explorer and not re.search(r'(src|href)="http', explorer)
+    assert 'href="explorer.html"' in report and "Smoke run." in report and "Smoke run." in explorer
     assert not list(root.rglob("*.partial*")) and "Traceback" not in output
 
 
@@ -165,6 +169,9 @@ def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart
     assert set(reconstruction["latents"]) == {128, 42}  # sized to 400 training pairs: 128 in all, a third a modality
     alignment = pd.read_csv(results / "alignment.csv")
     assert set(alignment["modality"]) == {"text", "audio"}  # to the first, image
+    assert set(pd.read_csv(results / "explorer.csv")["modality"]) == {"text", "audio"}
+    report = (results / "report.html").read_text()
+    assert "Figure 1." in report and "Steering" not in report  # nothing is said of what cannot be made
     retrieval = pd.read_csv(results / "retrieval.csv").query("metric == 'R@10' and variant == 'raw'")
     assert retrieval["direction"].nunique() == 6
     # audio and text were never aligned with each other, but each with images

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from xsae.evaluation.labels import label_agreement
+from xsae.evaluation.labels import label_agreement, label_latents, purity
 
 HOLDS = [{"a"}, {"a", "b"}, {"b"}, set()]
 
@@ -38,3 +38,16 @@ def test_a_latent_that_is_always_on_has_no_label():
 def test_what_does_not_fit_says_so(image, text, image_labels, text_labels, message):
     with pytest.raises(ValueError, match=message):
         label_agreement(csr_array(image), csr_array(text), image_labels, text_labels)
+
+
+def test_purity_by_hand():
+    # a latent labelled `a` fires 3 on rows with it and 1 on one without; one labelled `b` never where b is; one is dead
+    codes = csr_array(np.array([[1, 0, 0], [2, 1, 0], [0, 0, 0], [1, 0, 0]], float))
+    found = purity(codes, [{"a"}, {"a"}, {"b"}, set()], ["a", "b"], np.array([0, 1, 0]))
+    np.testing.assert_array_equal(found, [3 / 4, 0, np.nan])
+    assert np.isnan(purity(codes, HOLDS, ["a", "b"], np.array([-1, -1, -1]))).all()
+
+
+def test_latents_are_labelled_by_what_they_correlate_with():
+    codes = csr_array(np.array([[1, 0, 1], [1, 1, 1], [0, 1, 1], [0, 0, 1]], float))
+    assert label_latents(codes, HOLDS, ["a", "b"]).tolist() == [0, 1, -1]

@@ -54,7 +54,26 @@ def test_a_missing_table_names_its_notebook():
 def test_summary_is_mean_and_sample_deviation():
     frame = pd.DataFrame({"method": ["a", "a", "b"], "metric": "m", "value": [1.0, 2.0, 5.0]})
     # mean 1.5, deviations .5 and .5, squares sum .5, over n - 1 = 1: std .7071
-    assert results.summary(frame, ["method"])["m"].to_dict() == {"a": "1.5000 ± 0.7071", "b": "5.0000"}
+    assert results.summary(frame, ["method"])["m"].to_dict() == {"a": "1.5 ± 0.7", "b": "5"}
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.11, 0.12], "0.115 ± 0.007"),  # std .00707
+        ([0.11, 0.13], "0.120 ± 0.014"),  # std .01414 begins with 1: two digits
+        ([10.0, 40.0], "25 ± 21"),  # std 21.2: whole numbers are not rounded to tens
+        ([0.33335, 0.33333], "0.33334 ± 0.00001"),  # five decimals at most
+        ([24.0, 24.0, 24.0], "24"),
+        ([0.123456], "0.123"),
+        ([2e-5], "2.0e-05"),
+        ([0.0, 0.0], "0"),
+        ([np.nan, 0.5], "0.5"),
+        ([np.nan, np.nan], ""),
+    ],
+)
+def test_numbers_end_where_their_spread_begins(values, shown):
+    assert results.rounded(pd.Series(values)) == shown
 
 
 def test_summary_groups_lines_from_left_to_right_in_order_of_appearance():

@@ -1,5 +1,7 @@
 """Whether latents taken for one carry the same concept on both sides."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -35,7 +37,7 @@ def label_agreement(
     concepts = sorted(set().union(*labels_a) & set().union(*labels_b))
     if not concepts:
         raise ValueError("label_agreement: no concept occurs in labels_a and in labels_b; one is needed")
-    a, b = _label(codes_a, labels_a, concepts), _label(codes_b, labels_b, concepts)
+    a, b = label_latents(codes_a, labels_a, concepts), label_latents(codes_b, labels_b, concepts)
     alive = (codes_a.count_nonzero(axis=0) > 0) | (codes_b.count_nonzero(axis=0) > 0)
     if not alive.any():
         raise ValueError("label_agreement: no latent is alive in codes_a or codes_b")
@@ -47,7 +49,24 @@ def label_agreement(
     }
 
 
-def _label(codes: sparse.csr_array, labels: Labels, concepts: list[str]) -> np.ndarray:
-    """(L,) the position in `concepts` of each latent's label, -1 where it has none."""
+def label_latents(codes: sparse.csr_array, labels: Labels, concepts: Sequence[str]) -> np.ndarray:
+    """(L,) the position in `concepts` of each latent's label, -1 where it has none: see `label_agreement`."""
     correlation = co_activation(codes, presence_of(labels, concepts))
     return np.where(correlation.max(axis=1) > 0, correlation.argmax(axis=1), -1)
+
+
+def purity(codes: sparse.csr_array, labels: Labels, concepts: Sequence[str], of_latents: np.ndarray) -> np.ndarray:
+    """How much of a latent's activation falls on rows that carry its label.
+
+    Args:
+        codes: (n, L). labels: per row the concepts that it carries.
+        concepts: all of them. of_latents: (L,), the place there of each latent's label, -1 where it has none.
+
+    Returns:
+        (L,) float64: the sum of the activations on rows that carry the label, over the sum of all, in [0, 1]; NaN for a
+        latent that has no label or does not fire.
+    """
+    mass = (codes.T @ presence_of(labels, concepts)).toarray()
+    own, every = mass[np.arange(len(of_latents)), of_latents], np.asarray(codes.sum(axis=0), dtype=np.float64)
+    known = (of_latents >= 0) & (every > 0)
+    return np.divide(own, every, out=np.full(len(own), np.nan), where=known)

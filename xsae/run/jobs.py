@@ -1,6 +1,6 @@
 """What notebooks have done side by side (`pool.run`): one trained method each, small arguments in, figures out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import ranks, summary
 from xsae.evaluation.variants import FREQUENT, firing_rates, variants
 from xsae.methods import Method, pair_codes, posthoc
+from xsae.report import explorer_data
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
@@ -114,6 +115,14 @@ def recover(
     if method == "separated":
         found["posthoc"] = posthoc(saes, {m: sae.transform(x[m]) for m, sae in saes.items()})
     return {name: recovery(own, data) for name, own in found.items()}
+
+
+def explore(
+    run: str, backbone: str, bias_start: str, method: str, seed: int, alphas: Sequence[float]
+) -> dict[str, explorer_data.View]:
+    """modality beside the first -> what the explorer shows of a method there, matches being steered by `alphas`."""
+    store, own = _loaded(run, backbone, bias_start, method, seed)
+    return {other: explorer_data.view(own, store, other, alphas, seed) for other in store.modalities[1:]}
 
 
 def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str, seed: int, data_hash: str) -> Method:

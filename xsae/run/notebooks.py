@@ -17,6 +17,7 @@ MADE_BY = {
     "zeroshot_intervals": "04_retrieval", "steering": "05_steering", "steering_concepts": "05_steering",
     "steering_curves": "05_steering", "steering_intervals": "05_steering", "monosemanticity": "06_monosemanticity",
     "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "claims": "08_paper",
+    "explorer": "09_explorer",
 }  # fmt: skip
 # Tables that need concept labels
 OF_LABELS = (

@@ -1,10 +1,12 @@
 """Tables, figures and manifests: the only module that writes under results/ and figures/."""
 
 import json
+import math
 import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,20 +77,34 @@ def read_table(run: str, name: str) -> pd.DataFrame:
 def summary(frame: pd.DataFrame, rows: Sequence[str], column: str = "metric") -> pd.DataFrame:
     """Mean ± standard deviation over seeds (ddof 1), for reading: one line per `rows`, one column per metric.
 
-    Lines are grouped by `rows` from left to right, each value in the order of its first appearance.
+    Numbers are `rounded`. Lines are grouped by `rows` from left to right, each value in the order of its first
+    appearance.
     """
-
-    def show(values: pd.Series) -> str:
-        spread = f" ± {values.std():.4f}" if len(values) > 1 else ""
-        return f"{values.mean():.4f}{spread}"
-
-    table = frame.groupby([*rows, column], sort=False)["value"].agg(show).unstack(column)
+    table = frame.groupby([*rows, column], sort=False)["value"].agg(rounded).unstack(column)
     order = frame[column].drop_duplicates()
     lines = frame[list(rows)].drop_duplicates()
     places = lines.apply(lambda column: pd.factorize(column)[0])
     lines = lines.loc[places.sort_values(list(rows)).index]
     keys = [tuple(line) if len(rows) > 1 else line[0] for line in lines.itertuples(index=False)]
     return table.loc[keys, order].fillna("")
+
+
+def rounded(values: pd.Series) -> str:
+    """Mean ± standard deviation (ddof 1) of values that are there, as far as they are known.
+
+    The deviation has one significant digit, two where it begins with 1, and the mean ends where it does. Without a
+    deviation the mean has three significant digits; whole numbers stay whole. Nothing for no value.
+    """
+    values = values.dropna()
+    if values.empty:
+        return ""
+    mean, deviation = values.mean(), values.std() if len(values) > 1 else 0.0
+    if not deviation > 1e-12:
+        return f"{mean:.0f}" if mean == round(mean) else f"{mean:.3g}" if abs(mean) >= 1e-3 else f"{mean:.1e}"
+    digits = -math.floor(math.log10(deviation))
+    digits += f"{deviation:.0e}".startswith("1")
+    digits = min(max(digits, 0), 5)
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def with_references(frame: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
@@ -124,13 +140,50 @@ def record(run: str, notebook: str, parameters: Mapping[str, Any], seconds: floa
         "parameters": dict(parameters),
         "inputs": {name: open_store(store).fingerprint for name, store in stores.items()},
         "seconds": round(seconds, 1),
+        **_here(),
+    }
+    with files.file(paths.results / "manifest" / f"{notebook}.json") as partial:
+        partial.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _here() -> dict[str, Any]:
+    """What makes results here and now."""
+    return {
+        "date": date.today().isoformat(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": {package: version(package) for package in PACKAGES},
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
     }
-    with files.file(paths.results / "manifest" / f"{notebook}.json") as partial:
-        partial.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def facts(run: str) -> dict[str, Any]:
+    """What a page says of a run, from its manifests, or of here and now where it has none yet.
+
+    `run`; `smoke`, whether it is a smoke run; `parameters`, of all notebooks together; `commit`, `date` and `machine`,
+    in words; `minutes`, of all notebooks together.
+    """
+    found = [json.loads(path.read_text()) for path in sorted((RunPaths(run).results / "manifest").glob("*.json"))]
+    made = found or [_here()]
+    hardware = sorted({f"{own['hardware']['processor']}, {own['hardware']['cores']} cores" for own in made})
+    dates = sorted({own.get("date", "") for own in made} - {""})
+    return {
+        "run": run,
+        "smoke": run.split("-")[0] == "smoke",
+        "parameters": {name: value for own in found for name, value in own["parameters"].items()},
+        "commit": ", ".join(dict.fromkeys(own["git_commit"][:10] + own["git_commit"][40:] for own in made)),
+        "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "not recorded",
+        "machine": "; ".join(hardware),
+        "minutes": sum(own["seconds"] for own in found) / 60,
+    }
+
+
+def write_page(run: str, name: str, text: str) -> Path:
+    """Write results/<run>/<name> whole or not at all."""
+    path = RunPaths(run).results / name
+    with files.file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    return path
 
 
 def _git_commit() -> str:
