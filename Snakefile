@@ -96,7 +96,7 @@ rule report:
         run=RUN,
         lock=LOCK,
     shell:
-        JOB + "xsae.report.page --run={params.run:q} 2>&1"
+        JOB + "xsae.run.page --run={params.run:q} 2>&1"
 
 
 for notebook in NOTEBOOKS:

@@ -12,11 +12,10 @@ from xsae.alignment import Alignment
 from xsae.data import world
 from xsae.data.store import from_arrays
 from xsae.evaluation.labels import purity
-from xsae.methods import Method, posthoc
+from xsae.methods import Method, TrainingConfig, pair_codes, posthoc, train_saes
 from xsae.report import explorer
 from xsae.report.explorer_data import NEIGHBOURS, _evenly, _histogram, _map, _top, items, view
-from xsae.run.jobs import training_codes
-from xsae.training import TrainingConfig, train
+from xsae.run import results
 
 ALPHAS = [0.0, 0.5, 2.0]
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=document.title='taken'>"
@@ -27,8 +26,8 @@ def trained(store, name, seed=1):
     rows = {m: store.split("train")[m].to_numpy() for m in store.modalities}
     arrays = {m: store[m] for m in store.modalities}
     config = TrainingConfig(latents=64, k=4, epochs=8, batch_size=64)
-    saes, _ = train("shared" if name == "shared" else "separated", arrays, rows, config, seed)
-    return posthoc(saes, training_codes(Method(saes), store)) if name == "posthoc" else Method(saes)
+    saes, _ = train_saes("shared" if name == "shared" else "separated", arrays, rows, config, seed)
+    return posthoc(saes, pair_codes(Method(saes), store)) if name == "posthoc" else Method(saes)
 
 
 def views_of(store, backbone="vit", seeds=(1,)):
@@ -53,7 +52,11 @@ def views(store):
 def page(store, views, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XSAE_ROOT", str(tmp_path_factory.mktemp("root")))
-        return explorer.write("smoke", {"vit": store}, views, ALPHAS, explorer.pictures(store))
+        return written("smoke", {"vit": store}, views, explorer.pictures(store))
+
+
+def written(run, stores, views, shown):
+    return results.write_page(run, "explorer.html", explorer.page(results.facts(run), stores, views, ALPHAS, shown))
 
 
 def own_store(folder, n=60, d=8, caption=None):
@@ -100,7 +103,7 @@ def test_the_map_keeps_distances_of_directions_that_lie_in_a_plane():
 def test_a_view_is_of_the_alignment_of_posthoc_and_matches_a_shared_autoencoder_with_itself(store, views):
     for settings, own in views:
         method = trained(store, settings["method"], settings["seed"])
-        codes = training_codes(Method(method.saes), store)
+        codes = pair_codes(Method(method.saes), store)
         alignment = method.alignments.get("text") or Alignment().fit(codes["image"], codes["text"])
         shown = own.matches
         assert own.of == len(shown) == alignment.matched_.sum() and shown["correlation"].is_monotonic_decreasing
@@ -149,7 +152,7 @@ def test_more_matches_and_items_than_a_page_carries_are_sampled_and_that_is_said
         monkeypatch.setattr(f"xsae.report.explorer_data.{name}", most)
         monkeypatch.setattr(explorer, name, most)
     found = views_of(own, "own")
-    path = explorer.write("own", {"own": own}, found, ALPHAS, explorer.pictures(own))
+    path = written("own", {"own": own}, found, explorer.pictures(own))
     assert [len(own.matches) for _, own in found] == [6, 6] and found[0][1].of > 6
     assert (
         len(items(own)) == 20 and "6 matches of up to" in path.read_text() and "20 held-out pairs" in path.read_text()
@@ -164,7 +167,7 @@ def test_the_page_is_small_whole_and_the_same_bytes_twice(store, views, page, mo
     assert len(text) < 1_000_000 and not re.search(rb"https?://(?!www.w3.org/2000/svg)", text)
     assert b"Smoke run." in text and b"60</dd>" in text
     monkeypatch.setenv("XSAE_ROOT", str(page.parents[2]))
-    assert explorer.write("smoke", {"vit": store}, views, ALPHAS, explorer.pictures(store)).read_bytes() == text
+    assert written("smoke", {"vit": store}, views, explorer.pictures(store)).read_bytes() == text
     found = contents(page)
     assert [own["method"] for own in found["views"]] == ["posthoc", "posthoc", "shared", "shared"]
     assert found["picture"] == {"columns": 8, "rows": 8, "width": 64, "height": 64}
@@ -195,7 +198,7 @@ def test_stores_that_hold_out_different_pairs_are_refused(tmp_path, monkeypatch)
     monkeypatch.setenv("XSAE_ROOT", str(tmp_path))
     stores = {"a": own_store(tmp_path / "a", caption="x"), "b": own_store(tmp_path / "b", caption="y")}
     with pytest.raises(ValueError, match="the stores of a, b hold out different pairs"):
-        explorer.write("own", stores, views_of(stores["a"], "a"), ALPHAS, None)
+        written("own", stores, views_of(stores["a"], "a"), None)
     assert not (tmp_path / "results").exists()
 
 
@@ -309,7 +312,7 @@ def test_another_method_shows_the_same_concept_where_it_has_it(visit, page):
 def test_text_of_the_data_is_never_markup(visit, tmp_path, monkeypatch):
     monkeypatch.setenv("XSAE_ROOT", str(tmp_path))
     own = own_store(tmp_path / "store", caption=HOSTILE)
-    path = explorer.write("own", {HOSTILE: own}, views_of(own, HOSTILE), ALPHAS, None)
+    path = written("own", {HOSTILE: own}, views_of(own, HOSTILE), None)
     assert "taken" not in path.read_text()
     opened = visit(path, 390)
     opened.wait_for_selector("#sides li")

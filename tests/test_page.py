@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xsae.report import page, results
 from xsae.report.contents import CLAIMS, MARKS, SECTIONS
+from xsae.run import page, results
 from xsae.run.paths import ROOT, RunPaths
 
 

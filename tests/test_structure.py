@@ -14,7 +14,7 @@ ALLOWED = {
     "data": {"files"},
     "alignments": {"core"},
     "evaluation": {"core", "alignments"},
-    "report": {"core", "evaluation", "data", "run.results", "run.paths", "run.commands"},  # a run's tables
+    "report": {"core", "evaluation", "data"},
     "run": {"core", "data", "alignments", "evaluation", "report"},
 }
 

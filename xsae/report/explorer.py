@@ -21,7 +21,6 @@ from xsae.data.store import EmbeddingStore, read_arrays
 from xsae.methods import METHODS
 from xsae.report import templates
 from xsae.report.explorer_data import LABELS, MOST_ITEMS, MOST_MATCHES, View, items
-from xsae.run import results
 
 SHOWN = ("posthoc", "shared")  # methods, the first seen first
 SIDE = 64  # pixels of a picture, at most
@@ -56,28 +55,30 @@ def table(views: Sequence[tuple[Settings, View]]) -> pd.DataFrame:
     return pd.concat([own.matches.assign(**settings) for settings, own in views], ignore_index=True)
 
 
-def write(
-    run: str,
+def page(
+    facts: Mapping[str, Any],
     stores: Mapping[str, EmbeddingStore],
     views: Sequence[tuple[Settings, View]],
     alphas: Sequence[float],
     shown: np.ndarray | None,
-) -> Path:
-    """Write results/<run>/explorer.html of the views, on the stores of the run by backbone.
+) -> str:
+    """The page of the views, on the stores of a run by backbone.
 
-    alphas: those that the views were steered by. shown: `pictures` of the items, which all stores have in common.
-    Raises ValueError where they have not.
+    facts: of the run (`xsae.run.results.facts`). alphas: those that the views were steered by. shown: `pictures` of the
+    items, which all stores have in common; ValueError where they have not. The same arguments give the same page.
     """
     store, *others = stores.values()
     if any(not items(store)[["caption"]].equals(items(own)[["caption"]]) for own in others):
-        raise ValueError(f"{run}: the stores of {', '.join(stores)} hold out different pairs; one page shows one set")
+        raise ValueError(
+            f"explorer: the stores of {', '.join(stores)} hold out different pairs; one page shows one set"
+        )
     sheet, about = _sheet(shown) if shown is not None else ("", None)
     data = {"alphas": list(alphas), "modalities": store.modalities, "picture": about, **_items(items(store))}
     data["views"] = [_view(settings, own, store.modalities[0]) for settings, own in views]
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    page = templates.render(
+    return templates.render(
         "explorer.html",
-        facts=results.facts(run),
+        facts=facts,
         sheet=sheet,
         data=base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode(),
         sample=_sample(store, views),
@@ -85,7 +86,6 @@ def write(
         pairs=len(items(store)),
         start=views[0][0]["bias_start"],
     )
-    return results.write_page(run, "explorer.html", page)
 
 
 def _sample(store: EmbeddingStore, views: Sequence[tuple[Settings, View]]) -> str:

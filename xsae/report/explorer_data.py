@@ -21,6 +21,7 @@ from xsae.evaluation import steering
 from xsae.evaluation.concepts import presence_of
 from xsae.evaluation.heterogeneity import direction_gap
 from xsae.evaluation.labels import label_latents, purity
+from xsae.evaluation.relevance import ranking_metrics
 from xsae.evaluation.variants import firing_rates
 from xsae.methods import Method
 
@@ -213,7 +214,7 @@ def _steered(
         "before": _nearest(x @ x[rows[start]], rows[start]),
         "after": [_nearest(to_all[start], rows[start]) for to_all in similarity],
         "preservation": [steering.preservation(pushed, x[rows]) for pushed in steered],
-        "mAP": [steering.ranking_metrics(to_all, carries, ks=())["mAP"] for to_all in similarity] if ranked else [],
+        "mAP": [ranking_metrics(to_all, carries, ks=())["mAP"] for to_all in similarity] if ranked else [],
     }
 
 

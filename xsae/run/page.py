@@ -1,6 +1,6 @@
 """The report of a run as one page that explains itself, and the same for GitHub: report.html and README.md.
 
-python -m xsae.report.page --run laptop
+python -m xsae.run.page --run laptop
 
 It reads the tables, figures and manifests of the run and computes nothing. What the run has not made is not mentioned.
 """
