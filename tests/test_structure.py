@@ -12,9 +12,10 @@ MODULES = {path.relative_to(PACKAGE.parent).with_suffix(""): path for path in so
 ALLOWED = {
     "core": set(),
     "data": {"files"},
-    "evaluation": {"core"},
+    "alignments": {"core"},
+    "evaluation": {"core", "alignments"},
     "report": {"core", "evaluation", "data"},
-    "run": {"core", "data", "evaluation", "report"},
+    "run": {"core", "data", "alignments", "evaluation", "report"},
 }
 
 
