@@ -45,7 +45,7 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
         "scenes", "calibration", "direction_gap", "gap_density", "gap_density_control", "concept_directions",
         "modality_score", "cos_sweep", "training_curves", "reconstruction", "firing_rates", "match_correlations",
         "lambda_sweep", "retrieval", "retrieval_intervals", "zeroshot", "steering", "steering_intervals",
-        "steered_scenes", "monosemanticity", "ablations", "alignments", "matches_truth", "pairs_needed",
+        "steered_scenes", "monosemanticity", "ablations", "alignments", "matches_truth", "pairs_needed", "idea",
     }  # fmt: skip
     for figure in figures:
         assert (root / f"figures/smoke/{figure}.pdf").stat().st_size > 2000

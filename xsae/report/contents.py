@@ -89,9 +89,29 @@ CLAIMS = {
             "": "ablations",
         },
     ),
+    "6": Claim(
+        "Beyond the paper: a few partners retrieve better than one",
+        "Our own claim, judged by the same rules: a latent that is at most four latents of the other side retrieves "
+        "better than with its one match, and as well as after a rotation of all latents.",
+        {
+            "": "alignments",
+        },
+    ),
 }
 
 SECTIONS = (
+    Section(
+        "idea", "The idea",
+        "Drawn, not measured: what the paper says happens, and what it does about it.",
+        (
+            Figure(
+                "idea", "One concept, two directions",
+                "Left: a concept has a direction in images and another in texts. Middle: one autoencoder for both splits "
+                "it, or merges it with a neighbour. Right: one autoencoder each, whose latents are matched afterwards.",
+                "Three fans of arrows: two cones, one per modality, with the directions of cat and dog in each.",
+            ),
+        ),
+    ),
     Section(
         "data", "The data: how like CLIP it is",
         "Statistics of the embeddings that are worked on, beside those that CLIP makes of real images and captions.",
@@ -286,6 +306,32 @@ SECTIONS = (
         ),
         (
             Table("ablations", "Ablations", ("backbone", "variant", "method")),
+        ),
+    ),
+    Section(
+        "claim-6", "Beyond the paper: alignments",
+        "How much retrieval a latent must give up to keep its identity, which matches are real, and how many pairs "
+        "alignment takes.",
+        (
+            Figure(
+                "alignments", "Retrieval by the number of partners",
+                "Right is more partners, up is better. Open marks: dense maps, after which a latent means nothing.",
+                "Marks of recall at one for each alignment, by how many partners a latent has.",
+            ),
+            Figure(
+                "matches_truth", "Significant matches against the truth",
+                "The synthetic world, where every concept is known. Dotted: the false discoveries that are allowed.",
+                "Lines of precision and recall of significant matches over the number of pairs.",
+            ),
+            Figure(
+                "pairs_needed", "How many pairs, and how true",
+                "Left: by the number of pairs that align. Right: by the share of them with shuffled partners.",
+                "Lines of recall at one over the number of pairs, one per alignment.",
+            ),
+        ),
+        (
+            Table("alignments", "Alignments", ("backbone", "direction", "alignment"), metrics=("R@1", "R@5", "R@10")),
+            Table("matches_significant", "Latents with a significant match", ("backbone", "pairs", "side")),
         ),
     ),
 )  # fmt: skip

@@ -84,6 +84,43 @@ def _legend_below(figure: Figure, axis: Axes, columns: int) -> None:
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
+def idea() -> Figure:
+    """The paper's idea in three panels, drawn, not measured: one concept has a direction in each modality."""
+    titles = ("One concept, two directions", "A shared SAE splits or merges it", "One SAE each, aligned afterwards")
+    figure, axes = _panels(titles, width=3.1, height=2.2, subplot_kw={"aspect": "equal"})
+    image, text = METHOD_COLOURS["posthoc"], METHOD_COLOURS["shared"]
+    angles = {"image": (38, 64), "text": (104, 130)}  # of two concepts in each modality, in degrees
+
+    def arrow(axis: Axes, degrees: float, colour: str, length: float = 1.0, **look) -> np.ndarray:
+        tip = length * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.8, **look})
+        return tip
+
+    for axis in axes:
+        axis.add_patch(mpl.patches.Wedge((0, 0), 1.12, 28, 74, color=image, alpha=0.13, lw=0))
+        axis.add_patch(mpl.patches.Wedge((0, 0), 1.12, 94, 140, color=text, alpha=0.13, lw=0))
+        axis.set(xlim=(-1.15, 1.15), ylim=(-0.12, 1.42))
+        axis.axis("off")
+    for name, own in zip(("cat", "dog"), zip(*angles.values(), strict=True), strict=True):
+        for axis, place in ((axes[0], 1.2), (axes[2], 1.2)):
+            for degrees, colour in zip(own, (image, text), strict=True):
+                tip = arrow(axis, degrees, colour)
+                axis.text(*(place * tip), name, ha="center", va="center", fontsize=9, color=colour)
+    axes[0].text(0.97, 0.3, "images", color=image, fontsize=9, ha="center")
+    axes[0].text(-1.02, 0.45, "texts", color=text, fontsize=9, ha="center")
+    for degrees, label in ((38, "cat\n(images)"), (104, "cat\n(texts)")):
+        tip = arrow(axes[1], degrees, METHOD_COLOURS["chance"])
+        axes[1].text(*(1.27 * tip), label, ha="center", va="center", fontsize=8)
+    merged = arrow(axes[1], 71, METHOD_COLOURS["group_sparse"], ls=":")
+    axes[1].text(*(1.2 * merged), "cat or dog?", ha="center", va="center", fontsize=8)
+    for own, radius in zip(zip(*angles.values(), strict=True), (0.86, 0.68), strict=True):
+        axes[2].add_patch(
+            mpl.patches.Arc((0, 0), 2 * radius, 2 * radius, theta1=own[0], theta2=own[1], ls="--", color="black")
+        )
+    axes[2].text(0, -0.1, "matched by co-activation (dashed)", ha="center", va="center", fontsize=8)
+    return figure
+
+
 def scene_gallery(images: np.ndarray, captions: Sequence[str]) -> Figure:
     """Scenes, uint8 (n, 64, 64, 3), each above one of its captions."""
     columns = min(6, len(images))

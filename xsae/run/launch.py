@@ -112,6 +112,9 @@ def _run_engine(
         return 130
     if status == 0:
         print(f"{paths.run}: done in {(time.time() - began) / 60:.1f} min")
+        for page in ("report.html", "explorer.html"):
+            if (paths.results / page).is_file():
+                print(f"{paths.run}: {paths.results / page}")
     else:
         failed = [path for path in paths.notebooks.glob("*.failed.ipynb") if path.stat().st_mtime >= began]
         reason = "" if failed or elsewhere else f": {_last_line(log)}"
