@@ -106,8 +106,8 @@ SECTIONS = (
         (
             Figure(
                 "idea", "One concept, two directions",
-                "Left: a concept has a direction in images and another in texts. Middle: one autoencoder for both splits "
-                "it, or merges it with a neighbour. Right: one autoencoder each, whose latents are matched afterwards.",
+                "Left: a concept has a direction in images and another in texts. Middle: one autoencoder for both "
+                "splits it, or merges it with a neighbour. Right: one autoencoder each, latents matched afterwards.",
                 "Three fans of arrows: two cones, one per modality, with the directions of cat and dog in each.",
             ),
         ),
