@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.measure import write
 from xsae.data import synthetic
-from xsae.data.store import read_npz
+from xsae.data.own import read_npz
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.methods import METHODS
 from xsae.sae import SAEConfig

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from xsae.data.classes import average_templates, import_classes, read_classes, write_classes
-from xsae.data.store import import_file, open_store
+from xsae.data.own import import_file
+from xsae.data.store import open_store
 
 
 def rows(n, d=4, seed=0):

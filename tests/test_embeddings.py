@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from runs import resealed
 
-from xsae.data import store as embeddings
-from xsae.data.store import from_arrays, import_file, open_store, read_npz, write_store
+from xsae.data import store as stores
+from xsae.data.own import from_arrays, import_file, read_npz
+from xsae.data.store import open_store, write_store
 
 COCO = Path(__file__).resolve().parents[2] / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 
@@ -158,7 +159,7 @@ def test_a_manifest_that_does_not_fit_is_refused(tmp_path):
 def test_large_stores_are_hashed_on_request_only(tmp_path, monkeypatch):
     store(tmp_path / "s")
     flip(tmp_path / "s" / "image.npy")
-    monkeypatch.setattr(embeddings, "ALWAYS_HASHED", 10)
+    monkeypatch.setattr(stores, "ALWAYS_HASHED", 10)
     open_store(tmp_path / "s")
     with pytest.raises(ValueError, match="altered"):
         open_store(tmp_path / "s", verify=True)
@@ -166,7 +167,7 @@ def test_large_stores_are_hashed_on_request_only(tmp_path, monkeypatch):
 
 def test_rows_without_unit_norm_are_found_in_a_large_store(tmp_path, monkeypatch):
     store(tmp_path / "s")
-    monkeypatch.setattr(embeddings, "ALWAYS_HASHED", 10)
+    monkeypatch.setattr(stores, "ALWAYS_HASHED", 10)
     array = np.lib.format.open_memmap(tmp_path / "s" / "image.npy", mode="r+")
     array[4] *= 2
     array.flush()
@@ -484,5 +485,5 @@ def test_a_file_that_inflates_costs_its_own_size_and_what_does_not_fit_is_not_re
 
 def test_a_matrix_written_in_blocks_is_the_same_store(tmp_path, monkeypatch):
     whole = from_arrays(tmp_path / "a", **GOOD)
-    monkeypatch.setattr(embeddings, "BLOCK", 5)
+    monkeypatch.setattr(stores, "BLOCK", 5)
     assert from_arrays(tmp_path / "b", **GOOD).fingerprint == whole.fingerprint

@@ -10,7 +10,7 @@ from scipy.sparse import csc_array
 
 from xsae.alignment import Alignment
 from xsae.data import world
-from xsae.data.store import from_arrays
+from xsae.data.own import from_arrays
 from xsae.evaluation.labels import purity
 from xsae.methods import Method, TrainingConfig, pair_codes, posthoc, train_saes
 from xsae.report import explorer

@@ -16,10 +16,11 @@ from torch import zeros
 from xsae import checkpoints, files
 from xsae.alignment import Alignment
 from xsae.checkpoints import train_or_load
-from xsae.data import store as embeddings
+from xsae.data import store as stores
 from xsae.data import world
 from xsae.data.extraction import PART, Extraction, _Part
-from xsae.data.store import from_arrays, write_store
+from xsae.data.own import from_arrays
+from xsae.data.store import write_store
 from xsae.methods import Method
 from xsae.run import results
 from xsae.sae import SAEConfig, SparseAutoencoder
@@ -61,7 +62,7 @@ WRITERS = {
     "part": lambda path: _Part().write(path, {"model": "m", "source": "s", "part": 0}),
 }
 # What stands for the work that must not begin where its folder is not free
-LONG = {"train_or_load": (checkpoints, "train"), "world.embed": (world, "draw")}
+LONG = {"train_or_load": (checkpoints, "train_saes"), "world.embed": (world, "draw")}
 
 
 @pytest.fixture(params=WRITERS)
@@ -329,7 +330,7 @@ def test_a_full_disk_names_what_was_not_written(tmp_path, monkeypatch, error):
 
     monkeypatch.setenv("XSAE_ROOT", str(tmp_path))
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    monkeypatch.setattr(embeddings.np, "save", full)
+    monkeypatch.setattr(stores.np, "save", full)
     for name, write in {
         "results/own/retrieval.csv": lambda _: results.write_table("own", "retrieval", pd.DataFrame()),
         "store": WRITERS["from_arrays"],

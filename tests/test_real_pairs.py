@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from xsae.alignments import Hungarian, Partners
-from xsae.data.store import import_file
+from xsae.data.own import import_file
 from xsae.evaluation.aligned import recall_both_ways
 from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates

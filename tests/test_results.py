@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from xsae.data.store import from_arrays
+from xsae.data.own import from_arrays
 from xsae.run import results
 from xsae.run.paths import RunPaths
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xsae.alignment import Alignment
-    from xsae.data.store import EmbeddingStore, from_arrays, open_store
+    from xsae.data.own import from_arrays
+    from xsae.data.store import EmbeddingStore, open_store
     from xsae.methods import Method, train
     from xsae.sae import SAEConfig, SparseAutoencoder
     from xsae.training import TrainingConfig
 
 __version__ = "0.1.0"
 _WHERE = {
-    "open_store": "data.store", "from_arrays": "data.store", "EmbeddingStore": "data.store", "train": "methods",
+    "open_store": "data.store", "from_arrays": "data.own", "EmbeddingStore": "data.store", "train": "methods",
     "Method": "methods", "TrainingConfig": "training", "SparseAutoencoder": "sae", "SAEConfig": "sae",
     "Alignment": "alignment",
 }  # fmt: skip

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xsae.data.store import EmbeddingStore, checked, read_arrays, write_store
+from xsae.data.npz import read_arrays
+from xsae.data.store import EmbeddingStore, checked, write_store
 
 ARRAYS = ("class_text", "class_image", "class_label")
 

@@ -19,8 +19,9 @@ from xsae import files
 from xsae.data.classes import average_templates
 from xsae.data.encoders import Encoder
 from xsae.data.extraction import Extraction
+from xsae.data.own import read_npz
 from xsae.data.sources import imagenet_names
-from xsae.data.store import STORE, EmbeddingStore, read_npz
+from xsae.data.store import STORE, EmbeddingStore
 
 
 def prompts(synsets: list[str]) -> list[list[str]]:

@@ -17,7 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from xsae.data import scenes, world
-from xsae.data.store import EmbeddingStore, read_arrays
+from xsae.data.npz import read_arrays
+from xsae.data.store import EmbeddingStore
 from xsae.methods import METHODS
 from xsae.report import templates
 from xsae.report.explorer_data import LABELS, MOST_ITEMS, MOST_MATCHES, View, items

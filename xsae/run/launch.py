@@ -62,7 +62,7 @@ def run(name: str, embeddings: str, modalities: str, latents: int | None, only: 
 def _modalities(config: Config) -> list[str]:
     """The modalities of one's own embeddings, the reference first, once all of the file is found to fit together."""
     from xsae.data.classes import read_classes
-    from xsae.data.store import modalities_of, read_npz
+    from xsae.data.own import modalities_of, read_npz
 
     found = modalities_of(read_npz(config.embeddings, config.modalities))
     read_classes(config.embeddings, config.modalities)
