@@ -63,7 +63,7 @@ def own_store(folder, n=60, d=8, caption=None):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, d))
     captions = None if caption is None else np.array([caption] * n)
-    return from_arrays(folder, image=x, text=x + rng.standard_normal((n, d)) / 2, captions=captions, held_out=0.5)
+    return from_arrays(folder, image=x, text=x + rng.standard_normal((n, d)) / 2, caption=captions, held_out=0.5)
 
 
 def contents(path):
