@@ -6,7 +6,7 @@ A latent that fires on nearly every embedding says nothing about any of them, bu
 |---|---|
 | `raw` | the codes; what the released retrieval and steering do |
 | `without frequent` | the codes without latents that fire on more than half of the images, as in released zero-shot |
-| `centred` | the codes minus their mean over the training embeddings of their modality |
+| `centred` | the codes minus their mean over training embeddings of their modality, 16,384 where there are more |
 """
 
 from collections.abc import Mapping

@@ -22,7 +22,7 @@ from xsae.report import explorer_data
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
-SAMPLE = 2**14  # training pairs that means of codes are taken over: they err by less than a hundredth of their spread
+SAMPLE = 2**14  # training pairs that means of codes are taken over: they err by less than a hundredth of the spread
 
 
 def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> Method:
