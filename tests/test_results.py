@@ -109,3 +109,8 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_table(elsewhere):
     (elsewhere / "results").write_text("a file where the folder should be")
     with pytest.raises(OSError):
         results.write_table("own", "retrieval", frame)
+
+
+def test_a_table_of_ours_without_references_is_summarised_as_it_is():
+    frame = pd.DataFrame({"method": ["a", "a"], "metric": ["R@1"] * 2, "value": [0.1, 0.3], "seed": [1, 2]})
+    pd.testing.assert_frame_equal(results.with_references(frame, ["method"]), results.summary(frame, ["method"]))

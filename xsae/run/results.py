@@ -109,7 +109,8 @@ def rounded(values: pd.Series) -> str:
 
 def with_references(frame: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
     """`summary` of a tidy table, and beside each metric its reference with the tag, where there is one."""
-    shown, known = summary(frame, rows), frame.dropna(subset="reference")
+    shown = summary(frame, rows)
+    known = frame.dropna(subset="reference") if "reference" in frame else frame.head(0)  # ours have none
     if known.empty:
         return shown
     text = known["reference"].map("{:g}".format) + " [" + known["reference_tag"].astype(str) + "]"
