@@ -89,12 +89,15 @@ def test_finished_work_is_not_repeated(smoke):
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
-def test_the_python_lines_of_the_readme_run_on_what_a_run_leaves(smoke, monkeypatch, capsys):
-    root, _ = smoke
+def test_the_python_lines_of_the_readme_go_from_arrays_to_retrieval(smoke, tmp_path, monkeypatch, capsys):
+    store = open_store(smoke[0] / "artifacts/smoke/embeddings/vit")
+    pairs = store.pairs.drop_duplicates("image")
+    arrays = {modality: store[modality][pairs[modality]] for modality in ("image", "text")}
     [lines] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(root)
-    exec(lines.replace("artifacts/laptop", "artifacts/smoke").replace("1024", "128"), {})
-    assert "correlation" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    exec(lines, arrays)
+    told = capsys.readouterr().out
+    assert "400 train pairs, 100 test pairs" in told and "text by Alignment" in told and "image_to_text" in told
 
 
 def test_a_dry_run_names_the_jobs_and_writes_nothing(tmp_path):
