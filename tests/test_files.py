@@ -341,6 +341,26 @@ def test_a_full_disk_names_what_was_not_written(tmp_path, monkeypatch, error):
     assert not [own for own in tmp_path.rglob("*") if own.is_file()]
 
 
+def test_a_process_that_is_overtaken_between_its_two_renames_comes_last(tmp_path, monkeypatch):
+    replace, there = os.replace, tmp_path / "there"
+
+    def overtaken(source, target):
+        if str(target) == str(there) and not there.exists():
+            monkeypatch.setattr(os, "replace", replace)  # once
+            with files.folder(there, KIND) as new:
+                (new / "first").write_text("other")
+                files.seal(new, KIND, {})
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    with files.folder(there, KIND) as new:
+        (new / "second").write_text("own")
+        files.seal(new, KIND, {})
+    assert list(files.opened(there, KIND)["files"]) == ["second"] and [own.name for own in tmp_path.iterdir()] == [
+        "there"
+    ]
+
+
 def test_two_processes_that_write_the_same_folder_leave_one_whole(tmp_path):
     script = CHILD.replace("time.sleep(60)", "time.sleep(0.2); files.seal(new, KIND, {})")
     command = [sys.executable, "-c", script, str(tmp_path / "there")]

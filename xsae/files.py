@@ -8,6 +8,7 @@ A folder of ours holds a `Kind`'s marker: a JSON file that names its format, the
 that its markers don't name.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -69,16 +70,22 @@ def folder(path: Path, kind: Kind) -> Iterator[Path]:
         yield new
         opened(new, kind, hashed=False)  # a folder without its marker could never be replaced again
         _settle(new)
-        check_free(path, kind)  # the block may have taken hours
         former = new.parents[1] / "former"
-        if path.exists():
-            os.replace(path, former)
-        try:
-            os.replace(new, path)
-        except OSError:
+        while True:
+            check_free(path, kind)  # the block may have taken hours
             if former.exists():
-                os.replace(former, path)
-            raise
+                shutil.rmtree(former)
+            with suppress(FileNotFoundError):
+                os.replace(path, former)
+            try:
+                os.replace(new, path)
+                break
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster: its folder goes then
+                    continue
+                if former.exists():
+                    os.replace(former, path)
+                raise
 
 
 def seal(folder: Path, kind: Kind, about: Mapping[str, Any]) -> None:
