@@ -55,7 +55,7 @@ def test_verdicts_are_counted_and_each_leads_to_its_figure(laptop):
     assert html.count(">figure</a>") == verdicts["claim"].str.replace(r" \(.*", "", regex=True).nunique()
     links = set(re.findall(r'href="#([^"]+)"', html))
     assert links <= set(re.findall(r'id="([^"]+)"', html))
-    assert len(re.findall(r'<th scope="row">(?:[1-5] .*?)</th>', html)) == len(verdicts)
+    assert len(re.findall(r'<th scope="row">(?:[1-6] .*?)</th>', html)) == len(verdicts)
 
 
 def test_what_a_run_has_not_made_is_not_mentioned(laptop):
@@ -68,7 +68,7 @@ def test_what_a_run_has_not_made_is_not_mentioned(laptop):
     html, readme = (path.read_text() for path in page.write("laptop"))
     for text in (html, readme):
         assert "Monosemanticity" not in text and "steered_scenes" not in text and "not made" not in text
-    assert "Figure 1. This run" in html and "explorer.html" not in html
+    assert "Figure 2. This run" in html and "explorer.html" not in html
 
 
 def test_names_and_text_of_the_data_are_no_markup(laptop, tmp_path):
