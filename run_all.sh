@@ -9,7 +9,7 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz [--modalities A,B]] [--laten
        ./run_all.sh test [pytest options]
        ./run_all.sh lab [jupyter options]
 
-  CONFIG     smoke (three minutes), laptop (the default), paper-synthetic (the two synthetic
+  CONFIG     smoke (some minutes), laptop (the default), paper-synthetic (the two synthetic
              sweeps at the paper's size), paper (real models and data sets; see README),
              or the path of a .yaml file
   test       lint, unit tests, every notebook, end-to-end runs

@@ -127,6 +127,8 @@ class Pairs(Protocol):
 
     def split(self, name: str) -> pd.DataFrame: ...
 
+    def rows(self, modality: str, split: str) -> np.ndarray: ...
+
 
 @dataclass(repr=False)
 class Method(Shared):
@@ -150,6 +152,10 @@ class Method(Shared):
         """The codes (n, L) of x (n, d), in the order of the first modality's latents if the method knows it."""
         codes = self.saes[modality].transform(x)
         return self.alignments[modality].transform(codes) if modality in self.alignments else codes
+
+    def split_codes(self, store: Pairs, split: str) -> dict[str, sparse.csr_array]:
+        """The codes of all that a split of a store uses, by modality, each row once (`store.rows`)."""
+        return {m: self.transform(m, store[m][store.rows(m, split)]) for m in store.modalities}
 
     def directions(self, modality: str) -> np.ndarray:
         """The dictionary (L, d) of a modality, in the same order as its codes."""
@@ -196,6 +202,13 @@ def posthoc(saes: dict[str, SparseAutoencoder], codes: Mapping[str, sparse.csr_a
     return Method(saes, {other: Alignment().fit(codes[reference], codes[other]) for other in others})
 
 
+def training_data(store: Pairs, normalize: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The `arrays` and `rows` of `train_saes`: a store's training pairs, unit-norm or, without `normalize`, raw."""
+    pairs = store.split("train")
+    arrays = {m: store[m] if normalize else store.raw(m) for m in store.modalities}
+    return arrays, {m: pairs[m].to_numpy() for m in store.modalities}
+
+
 def pair_codes(method: Method, store: Pairs, raw: bool = False) -> dict[str, sparse.csr_array]:
     """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
     pairs, own = store.split("train"), store.raw if raw else store.__getitem__
@@ -210,11 +223,10 @@ def train(store: Pairs, method: str = "posthoc", config: TrainingConfig = OWN_DA
     """
     if method not in METHODS:
         raise ValueError(f"method: {method!r} is unknown; one of {', '.join(METHODS)}")
-    trained, pairs = METHODS[method].trained_as or method, store.split("train")
-    arrays = {m: store[m] if config.normalize else store.raw(m) for m in store.modalities}
-    rows = {m: pairs[m].to_numpy() for m in store.modalities}
-    own = Method(train_saes(trained, arrays, rows, config, seed, progress=trained)[0])
-    return posthoc(own.saes, pair_codes(own, store, raw=not config.normalize)) if method == "posthoc" else own
+    trained_as = METHODS[method].trained_as
+    trained = trained_as or method
+    own = Method(train_saes(trained, *training_data(store, config.normalize), config, seed, progress=trained)[0])
+    return posthoc(own.saes, pair_codes(own, store, raw=not config.normalize)) if trained_as else own
 
 
 def save_saes(folder: Path, saes: Mapping[str, SparseAutoencoder]) -> dict[str, str]:

@@ -93,6 +93,13 @@ class EmbeddingStore:
             raise ValueError(f"split: {name!r} is unknown; one of {', '.join(SPLITS)}")
         return self.pairs[self.pairs["split"] == name].reset_index(drop=True)
 
+    def distinct(self, split: str) -> pd.DataFrame:
+        """Those pairs of a split, the first ones, of which no two share a row of any modality."""
+        pairs = self.split(split)
+        for modality in self.modalities:
+            pairs = pairs.drop_duplicates(modality)
+        return pairs
+
     def rows(self, modality: str, split: str) -> np.ndarray:
         """The matrix rows of a modality that a split uses, each once, ascending."""
         return np.unique(self.split(split)[modality])

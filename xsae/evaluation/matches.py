@@ -8,9 +8,19 @@ from xsae.alignment import Alignment
 STRONG = 0.6  # the correlation from which the authors call a match strong
 
 
+def shuffled(codes: sparse.csr_array) -> sparse.csr_array:
+    """The rows of codes (n_pairs, L) in another order, one for all: pairs with these have nothing in common."""
+    return codes[np.random.default_rng(0).permutation(codes.shape[0])]
+
+
+def noise_floor(alignment: Alignment) -> float:
+    """The 95th percentile of the correlations of an alignment's matches; it is to be fitted on `shuffled` pairs."""
+    return float(np.quantile(alignment.correlation_[alignment.matched_], 0.95))
+
+
 def match_statistics(
     alignment: Alignment,
-    shuffled: Alignment,
+    noise: Alignment,
     reference_codes: sparse.csr_array,
     other_codes: sparse.csr_array,
     names: tuple[str, str] = ("image", "text"),
@@ -19,22 +29,22 @@ def match_statistics(
 
     Args:
         alignment: fitted on pairs of codes.
-        shuffled: fitted on the same codes with their partners shuffled.
+        noise: fitted on the same codes with their partners `shuffled`.
         reference_codes, other_codes: (n_pairs, L), the codes of the pairs.
         names: of the two modalities.
 
     Returns:
         `latents`, L; `alive_<name>`, how many fire at all; `matched`, how many have a partner; `mean_correlation` of
-        the matches; `noise_floor`, the 95th percentile of the correlations of `shuffled`;
+        the matches; `noise_floor`, that of `noise` (see there);
         `share_correlation_above_0.6` and `share_below_noise_floor`, of the matches.
 
     Raises:
         ValueError: there is no match.
     """
-    found, noise = (own.correlation_[own.matched_] for own in (alignment, shuffled))
-    if 0 in (len(found), len(noise)):
-        raise ValueError("match_statistics: alignment or shuffled has no match; both need latents that fire")
-    floor = np.quantile(noise, 0.95)
+    found = alignment.correlation_[alignment.matched_]
+    if 0 in (len(found), np.count_nonzero(noise.matched_)):
+        raise ValueError("match_statistics: alignment or noise has no match; both need latents that fire")
+    floor = noise_floor(noise)
     alive = [float(np.count_nonzero(codes.count_nonzero(axis=0))) for codes in (reference_codes, other_codes)]
     return {
         "latents": len(alignment.permutation_),

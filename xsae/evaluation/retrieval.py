@@ -33,7 +33,7 @@ def recall(
 
 def retrieve(method: Method, store: EmbeddingStore, split: str = "test") -> pd.DataFrame:
     """`recall` of every modality's rows among every other's: a row per direction, and the chance level of its R@1."""
-    codes = {m: method.transform(m, store[m][store.rows(m, split)]) for m in store.modalities}
+    codes = method.split_codes(store, split)
     ids = {m: store.groups(m, split) for m in codes}
     found = {
         f"{a}_to_{b}": recall(codes[a], codes[b], ids[a], ids[b]) | {"chance R@1": chance(ids[a], ids[b], (1,))["R@1"]}

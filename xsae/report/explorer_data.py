@@ -21,6 +21,7 @@ from xsae.evaluation import steering
 from xsae.evaluation.concepts import presence_of
 from xsae.evaluation.heterogeneity import direction_gap
 from xsae.evaluation.labels import label_latents, purity
+from xsae.evaluation.matches import noise_floor, shuffled
 from xsae.evaluation.relevance import ranking_metrics
 from xsae.evaluation.variants import firing_rates
 from xsae.methods import Method
@@ -60,9 +61,7 @@ class View:
 
 def items(store: EmbeddingStore) -> pd.DataFrame:
     """The held-out pairs that are shown: every row of every modality once, `MOST_ITEMS` at most, evenly taken."""
-    pairs = store.split("test")
-    for modality in store.modalities:
-        pairs = pairs.drop_duplicates(modality)
+    pairs = store.distinct("test")
     return pairs.iloc[_evenly(len(pairs), MOST_ITEMS)].reset_index(drop=True)
 
 
@@ -91,7 +90,7 @@ def view(method: Method, store: EmbeddingStore, other: str, alphas: Sequence[flo
     return View(
         matches,
         of=len(every),
-        floor=_noise_floor(*codes.values()),
+        floor=noise_floor(Alignment().fit(codes[sides[0]], shuffled(codes[other]))),
         top={m: top for m, (top, _) in tops.items()},
         activation={m: activation for m, (_, activation) in tops.items()},
         histogram={m: count for m, (count, _) in counts.items()},
@@ -104,13 +103,6 @@ def view(method: Method, store: EmbeddingStore, other: str, alphas: Sequence[flo
 def _evenly(n: int, most: int) -> np.ndarray:
     """Rows of n, ascending: all, or `most` of them at even distances, the first and the last among them."""
     return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(int)
-
-
-def _noise_floor(reference: sparse.csr_array, other: sparse.csr_array) -> float:
-    """The 95th percentile of the correlations of matches between shuffled pairs, shuffled as in notebook 03."""
-    shuffle = np.random.default_rng(0).permutation(reference.shape[0])
-    noise = Alignment().fit(reference, other[shuffle])
-    return float(np.quantile(noise.correlation_[noise.matched_], 0.95))
 
 
 def _labelled(

@@ -22,13 +22,12 @@ from xsae.alignments import (
 )
 from xsae.checkpoints import train_or_load
 from xsae.data import synthetic
-from xsae.data.store import open_store
 from xsae.evaluation.aligned import recall_both_ways, sparsity
 from xsae.evaluation.labels import label_agreement
+from xsae.evaluation.matches import shuffled
 from xsae.evaluation.significance import against_truth, kinds, significant_matches
 from xsae.methods import pair_codes
-from xsae.run.jobs import load_method
-from xsae.run.paths import RunPaths
+from xsae.run.jobs import loaded
 from xsae.training import TrainingConfig
 
 PAIRS = (20, 100, 300, 1000, 5000)  # to align with, beside all
@@ -40,16 +39,12 @@ class _Codes:
     """The codes of a run's `separated` autoencoders, by modality, in their own orders of latents."""
 
     def __init__(self, run: str, backbone: str, bias_start: str, method: str, seed: int) -> None:
-        paths = RunPaths(run)
-        self.store = open_store(paths.embeddings(backbone))
-        about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}
-        self.method = load_method(paths, **about, data_hash=self.store.fingerprint)
+        self.store, self.method = loaded(run, backbone, bias_start, method, seed)
         self.reference, *self.others = self.store.modalities
         self.train = pair_codes(self.method, self.store)
-        self.test, self.ids = {}, {}
-        for m in self.store.modalities:
-            self.test[m] = self.method.transform(m, self.store[m][self.store.rows(m, "test")])
-            self.ids[m] = self.store.groups(m, "test")
+        self.means = {m: np.asarray(codes.mean(axis=0)) for m, codes in self.train.items()}
+        self.test = self.method.split_codes(self.store, "test")
+        self.ids = {m: self.store.groups(m, "test") for m in self.test}
 
     def independent(self) -> dict[str, sparse.csr_array]:
         """The codes of one training pair of each reference embedding."""
@@ -57,9 +52,8 @@ class _Codes:
         return {m: codes[first] for m, codes in self.train.items()}
 
     def recall(self, alignment: LinearAlignment, other: str) -> dict[str, dict[str, float]]:
-        sides = (self.reference, other)
-        means = {m: np.asarray(self.train[m].mean(axis=0)) for m in sides}
-        return recall_both_ways(alignment, means, {m: self.test[m] for m in sides}, {m: self.ids[m] for m in sides})
+        own = [{m: of[m] for m in (self.reference, other)} for of in (self.means, self.test, self.ids)]
+        return recall_both_ways(alignment, *own)
 
 
 def align(run: str, backbone: str, bias_start: str, method: str, seed: int) -> pd.DataFrame:
@@ -97,9 +91,9 @@ def judge(run: str, backbone: str, bias_start: str, method: str, seed: int) -> p
     """
     codes, rows = _Codes(run, backbone, bias_start, method, seed), []
     own = codes.independent()
-    a, shuffle = own[codes.reference], np.random.default_rng(0).permutation(own[codes.reference].shape[0])
+    a = own[codes.reference]
     for other in codes.others:
-        for pairs, b in (("paired", own[other]), ("shuffled", own[other][shuffle])):
+        for pairs, b in (("paired", own[other]), ("shuffled", shuffled(own[other]))):
             matches = significant_matches(Alignment().fit(a, b), a, b)
             called = matches[matches["significant"]]
             rows.append((other, pairs, "", "matches", len(matches)))
@@ -112,12 +106,12 @@ def curve(run: str, backbone: str, bias_start: str, method: str, seed: int) -> p
     """R@1 by how many independent pairs align, and by the share of them that is shuffled."""
     codes, rows = _Codes(run, backbone, bias_start, method, seed), []
     train = codes.independent()
-    for pairs, shuffled, chosen, partners in _samples(train[codes.reference].shape[0]):
+    for pairs, share, chosen, partners in _samples(train[codes.reference].shape[0]):
         for other in codes.others:
             for name, alignment in CURVED.items():
                 fitted = alignment().fit(train[codes.reference][chosen], train[other][partners])
                 rows += [
-                    (other, name, pairs, shuffled, direction, own["R@1"])
+                    (other, name, pairs, share, direction, own["R@1"])
                     for direction, own in codes.recall(fitted, other).items()
                 ]
     return pd.DataFrame(rows, columns=["other", "alignment", "pairs", "shuffled", "direction", "value"])

@@ -17,7 +17,7 @@ from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import ranks, summary
 from xsae.evaluation.variants import FREQUENT, firing_rates, variants
-from xsae.methods import Method, pair_codes, posthoc
+from xsae.methods import METHODS, Method, pair_codes, posthoc, training_data
 from xsae.report import explorer_data
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
@@ -28,16 +28,14 @@ SAMPLE = 2**14  # training pairs that means of codes are taken over: they err by
 def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> Method:
     """`train_or_load` on the training pairs of a store: unit-norm embeddings, or raw ones without `normalize`."""
     opened = open_store(store)
-    train = opened.split("train")
-    arrays = {m: opened[m] if config.normalize else opened.raw(m) for m in opened.modalities}
-    rows = {m: train[m].to_numpy() for m in opened.modalities}
-    return Method(train_or_load(folder, method, arrays, rows, config, seed, opened.fingerprint)[0])
+    data = training_data(opened, config.normalize)
+    return Method(train_or_load(folder, method, *data, config, seed, opened.fingerprint)[0])
 
 
 def reconstruct(run: str, backbone: str, bias_start: str, method: str, seed: int, batch_size: int) -> dict[str, Any]:
     """modality -> figures of `reconstruction` on held-out embeddings, with `dead` and `always_on` of the training ones,
     and the firing rates (L,) on these."""
-    store, own = _loaded(run, backbone, bias_start, method, seed)
+    store, own = loaded(run, backbone, bias_start, method, seed)
     found = {}
     for modality, sae in own.saes.items():
         x = store[modality][store.rows(modality, "test")]
@@ -54,8 +52,8 @@ def retrieve(run: str, backbone: str, bias_start: str, method: str, seed: int) -
 
     Latents count as frequent, and codes are centred, by the training embeddings.
     """
-    store, own = _loaded(run, backbone, bias_start, method, seed)
-    codes = {m: own.transform(m, store[m][store.rows(m, "test")]) for m in store.modalities}
+    store, own = loaded(run, backbone, bias_start, method, seed)
+    codes = own.split_codes(store, "test")
     ids = {m: store.groups(m, "test") for m in codes}
     return {
         (variant, f"{a}_to_{b}"): ranks(rows[a], rows[b], ids[a], ids[b])
@@ -69,7 +67,7 @@ def classify(run: str, backbone: str, bias_start: str, method: str, seed: int) -
 
     Latents count as frequent by the images to be classified, as in the released code.
     """
-    store, own = _loaded(run, backbone, bias_start, method, seed)
+    store, own = loaded(run, backbone, bias_start, method, seed)
     classes = open_store(RunPaths(run).classes(backbone))
     labels = classes.pairs.groupby("image")["text"].agg(set).tolist()
     codes = {m: own.transform(m, classes[m]) for m in ("image", "text")}
@@ -100,6 +98,21 @@ def ablate(store: Path, folder: Path, method: str, config: TrainingConfig, seed:
     return found
 
 
+def theory_settings(
+    dim: int, concepts: int, pairs: int, latents: int, k: int, epochs: int, batch: int, device: str
+) -> tuple[TrainingConfig, dict[str, Any]]:
+    """How the paper trains on its synthetic world, and the world's `sizes` for `synthetic.generate`.
+
+    Each modality has half as many concepts of its own as both have, and a fifth as many pairs are held out.
+    """
+    config = TrainingConfig(
+        latents=latents, k=k, epochs=epochs, batch_size=batch, warmup=0.0, decay=False, bias_start="zero",
+        sum_losses=True, device=device,
+    )  # fmt: skip
+    sizes = {"dim": dim, "n_shared": concepts, "n_train": pairs, "n_test": pairs // 5}
+    return config, sizes | {"n_own": dict.fromkeys(("image", "text"), concepts // 2)}
+
+
 def recover(
     folder: Path, method: str, config: TrainingConfig, seed: int, cosine: float, sizes: Mapping[str, Any]
 ) -> dict[str, dict[str, float]]:
@@ -121,7 +134,7 @@ def explore(
     run: str, backbone: str, bias_start: str, method: str, seed: int, alphas: Sequence[float]
 ) -> dict[str, explorer_data.View]:
     """modality beside the first -> what the explorer shows of a method there, matches being steered by `alphas`."""
-    store, own = _loaded(run, backbone, bias_start, method, seed)
+    store, own = loaded(run, backbone, bias_start, method, seed)
     return {other: explorer_data.view(own, store, other, alphas, seed) for other in store.modalities[1:]}
 
 
@@ -131,19 +144,21 @@ def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str,
     Raises FileNotFoundError naming the notebook that makes what is missing, else as `checkpoints.load` and
     `Alignment.load` do: an alignment is of the autoencoders that it was fitted on, and of no others.
     """
-    if method == "posthoc":
-        folder = paths.checkpoint(backbone, "separated", bias_start, seed)
-        saes, _ = load(folder, data_hash)
+    trained_as = METHODS[method].trained_as
+    folder = paths.checkpoint(backbone, trained_as or method, bias_start, seed)
+    saes, _ = load(folder, data_hash)
+    if trained_as:
         files = {other: paths.alignment(backbone, bias_start, seed, other) for other in list(saes)[1:]}
         for path in files.values():
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no alignment; notebook 03_alignment makes it")
         of = fingerprint(folder)
         return Method(saes, {other: Alignment.load(path, fitted_on=of) for other, path in files.items()})
-    return Method(load(paths.checkpoint(backbone, method, bias_start, seed), data_hash)[0])
+    return Method(saes)
 
 
-def _loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> tuple[EmbeddingStore, Method]:
+def loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> tuple[EmbeddingStore, Method]:
+    """The store of a run's backbone, and a method trained on it. Raises as `load_method`."""
     paths = RunPaths(run)
     store = open_store(paths.embeddings(backbone))
     about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}

@@ -73,10 +73,11 @@ class Run:
         for (name, store), start, seed in product(self.stores.items(), starts, seeds):
             folder = self.paths.checkpoint(name, "separated", start, seed)
             saes, _ = load(folder, store.fingerprint)
+            of = fingerprint(folder)
             codes = pair_codes(Method(saes), store)
             aligned = posthoc(saes, codes)
             for other, alignment in aligned.alignments.items():
-                alignment.save(self.paths.alignment(name, start, seed, other), fitted_on=fingerprint(folder))
+                alignment.save(self.paths.alignment(name, start, seed, other), fitted_on=of)
             yield {"backbone": name, "bias_start": start, "seed": seed}, aligned, codes
 
     def methods(

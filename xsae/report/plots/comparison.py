@@ -20,6 +20,7 @@ from xsae.report.plots.style import (
     legend_below,
     look_of,
     outer_labels,
+    over_seeds,
     panel_grid,
 )
 
@@ -168,8 +169,8 @@ def matches_truth(frame: pd.DataFrame) -> Figure:
         ("recall", "recall of shared concepts", "#009E73", "^"),
         ("all_precision", "precision of all matches", "#8C8C8C", "v"),
     ):
-        seeds = frame[frame["metric"] == metric].groupby("pairs")["value"].agg(["mean", "std"])
-        axis.errorbar(seeds.index, seeds["mean"], seeds["std"], capsize=2, color=colour, marker=marker, label=label)
+        own = frame[frame["metric"] == metric]
+        over_seeds(axis, own, "pairs", capsize=2, color=colour, marker=marker, label=label)
     axis.axhline(0.95, ls=":", color="black", label="at most 5 % false")
     axis.set_xscale("log")
     axis.set_ylim(0, 1.05)
@@ -190,8 +191,8 @@ def pairs_needed(frame: pd.DataFrame) -> Figure:
             (axes[2 * row + 1], "shuffled", own["pairs"] == own["pairs"].max()),
         ):
             for name, seeds in own[kept].groupby("alignment", sort=False):
-                found = 100 * seeds.groupby(setting)["value"].agg(["mean", "std"])
-                axis.errorbar(found.index, found["mean"], found["std"], capsize=2, **_alignment_look(name))
+                percent = seeds.assign(value=100 * seeds["value"])
+                over_seeds(axis, percent, setting, capsize=2, **_alignment_look(name))
             from_zero(axis)
         axes[2 * row].set_xscale("log")
         axes[2 * row].xaxis.set_minor_formatter(NullFormatter())

@@ -74,6 +74,12 @@ def outer_labels(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:
         axis.set_xlabel(x)
 
 
+def over_seeds(axis: Axes, frame: pd.DataFrame, by: str, **look) -> None:
+    """Mean and standard deviation of `value` over seeds, along the column `by`."""
+    seeds = frame.groupby(by)["value"].agg(["mean", "std"])
+    axis.errorbar(seeds.index, seeds["mean"], seeds["std"], **look)
+
+
 def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
     """One legend for the figure, below all panels, of what `axis` shows."""
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns)

@@ -15,6 +15,7 @@ from xsae.report.plots.style import (
     legend_below,
     look_of,
     outer_labels,
+    over_seeds,
     panel_grid,
 )
 
@@ -88,8 +89,7 @@ def cos_sweep(frame: pd.DataFrame) -> Figure:
     figure, axes = panel_grid(list(panels.values()), width=2.9)
     for axis, metric in zip(axes, panels, strict=True):
         for method, own in frame[frame["metric"] == metric].groupby("method", sort=False):
-            seeds = own.groupby("cosine")["value"].agg(["mean", "std"])
-            axis.errorbar(seeds.index, seeds["mean"], seeds["std"], capsize=3, **look_of(method))
+            over_seeds(axis, own, "cosine", capsize=3, **look_of(method))
         axis.set_xlabel("cosine of two directions")
         from_zero(axis)
     legend_below(figure, axes[0], 2)
@@ -103,8 +103,7 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
     for axis, metric in zip(axes, panels, strict=True):
         own = frame[frame["metric"] == metric]
         for method in ("iso_energy", "group_sparse"):
-            seeds = own[own["method"] == method].groupby("factor")["value"].agg(["mean", "std"])
-            axis.errorbar(seeds.index, seeds["mean"], seeds["std"], capsize=3, **look_of(method))
+            over_seeds(axis, own[own["method"] == method], "factor", capsize=3, **look_of(method))
         for method, line in (("shared", "-"), ("shared_bias", "-."), ("separated", "--"), ("posthoc", ":")):
             value = own[own["method"] == method]["value"].mean()
             axis.axhline(value, ls=line, color=METHOD_COLOURS[method], label=METHOD_NAMES[method])
