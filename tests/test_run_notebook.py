@@ -2,6 +2,8 @@
 
 import errno
 import os
+import pty
+import sys
 
 import nbformat
 import pytest
@@ -71,3 +73,17 @@ def test_a_full_disk_names_the_notebook_and_the_path(notebook, monkeypatch):
     ):
         notebook("1")
     assert not list(RunPaths("own").notebooks.iterdir())
+
+
+def test_a_long_cell_shows_its_own_bar_on_the_terminal_and_not_elsewhere(notebook, monkeypatch):
+    cell = "import time\nfrom xsae.run import pool\npool.run(time.sleep, [(0.2,)] * 3, 'slowly', side_by_side=False)"
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        notebook(cell)
+    shown = os.read(ours, 100_000).decode()
+    assert "slowly:  67%" in shown and "it/s" in shown.split("slowly:  67%")[1]
+    with open(os.devnull, "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        asked = notebook("import os\nfrom xsae.run import pool\nprint(os.environ.get(pool.TERMINAL))")
+    assert asked.cells[0].outputs[0].text == "None\n"

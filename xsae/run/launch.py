@@ -5,6 +5,7 @@ rules call `xsae.run.notebook`.
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -88,7 +89,7 @@ def _run_engine(
     # Unlike the engine's own lock, this one vanishes with its processes: after a kill the same command just goes on.
     with lock.alone(paths.lock) as handle, log.open("w") as engine_output:
         began = time.time()
-        print(f"{paths.run}: tables in {paths.results}, figures in {paths.figures}", flush=True)
+        print(f"{paths.run}:{_last_time(paths)} tables in {paths.results}, figures in {paths.figures}", flush=True)
         if modalities:
             print(f"{paths.run}: modalities {', '.join(modalities)}; {modalities[0]} is the reference", flush=True)
         # Notebooks speak on stdout; the engine's account of the same goes to its log. Those that run on other
@@ -121,6 +122,16 @@ def _run_engine(
         account = "above" if elsewhere else f"engine log: {log}"
         print(f"{paths.run}: stopped{reason} ({account})", file=sys.stderr)
     return status
+
+
+def _last_time(paths: RunPaths) -> str:
+    """How long all notebooks of a run took when they were last run, here or by whoever committed it; else nothing."""
+    for folder in (paths.results, ROOT / "results" / paths.run):
+        if found := [json.loads(path.read_text()) for path in (folder / "manifest").glob("*.json")]:
+            minutes = sum(own["seconds"] for own in found) / 60
+            cores = max(own["hardware"]["cores"] for own in found)
+            return f" {len(found)} notebooks, {minutes:.0f} min when last run (on {cores} cores);"
+    return ""
 
 
 def _end(engine: subprocess.Popen) -> None:

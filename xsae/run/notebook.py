@@ -25,7 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
 from xsae import files
-from xsae.run import lock, results
+from xsae.run import lock, pool, results
 from xsae.run.commands import exit_status, which_run
 from xsae.run.config import Config, load_config, run_name
 from xsae.run.notebooks import parameters
@@ -33,13 +33,17 @@ from xsae.run.paths import ROOT, RunPaths
 
 
 class _Kernel(AsyncKernelManager):
-    """A kernel that holds the run's lock as long as it lives, and whose end can be looked at."""
+    """A kernel that holds the run's lock as long as it lives, knows its terminal, and whose end can be looked at."""
 
     lock: ClassVar[int]
     process: ClassVar[subprocess.Popen | None] = None
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
-        await super()._async_launch_kernel(kernel_cmd, **options, pass_fds=[self.lock])
+        handles = [self.lock]
+        if sys.stderr.isatty():
+            handles.append(os.dup(sys.stderr.fileno()))  # a kernel puts a pipe in the place of its own standard error
+            options["env"] = {**options["env"], pool.TERMINAL: str(handles[-1])}
+        await super()._async_launch_kernel(kernel_cmd, **options, pass_fds=handles)
         _Kernel.process = self.provisioner.process
 
     _launch_kernel = _async_launch_kernel

@@ -8,15 +8,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import cache
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from tqdm.auto import tqdm
+import tqdm.auto
+from tqdm import tqdm as text_bar
 
+TERMINAL = "XSAE_TERMINAL"  # the open file that is a run's terminal, for a kernel, whose own output is its notebook
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -29,15 +32,28 @@ def run(work: Callable, jobs: Sequence[tuple], label: str, side_by_side: bool = 
     """
     workers = min(torch.get_num_threads(), len(jobs)) if side_by_side else 0
     if not workers:
-        return [work(*job) for job in tqdm(jobs, label)]
+        return list(_shown((work(*job) for job in jobs), len(jobs), label))
     with patch.dict(os.environ, dict.fromkeys(_THREADS, "1")):  # numpy reads these when it is imported
         futures = [_workers(workers).submit(work, *job) for job in jobs]
     try:
-        return [future.result() for future in tqdm(futures, label)]
+        return list(_shown((future.result() for future in futures), len(jobs), label))
     except BaseException:
         for future in futures:
             future.cancel()
         raise
+
+
+def _shown(results: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+    """The results, with a progress bar in the notebook and, within a run, one on the terminal it was started from."""
+    with ExitStack() as ends:
+        bars = [ends.enter_context(tqdm.auto.tqdm(total=total, desc=label))]
+        if TERMINAL in os.environ:
+            file = ends.enter_context(os.fdopen(os.dup(int(os.environ[TERMINAL])), "w"))
+            bars.append(ends.enter_context(text_bar(total=total, desc=label, file=file, leave=False, position=0)))
+        for result in results:
+            yield result
+            for bar in bars:
+                bar.update()
 
 
 @cache
