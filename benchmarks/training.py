@@ -3,6 +3,7 @@
     python -m benchmarks.training                      ours, dense and floor
     uv venv peers && uv pip install --python peers -r benchmarks/requirements.txt
     peers/bin/python -m benchmarks.training            and the peers, those that can be imported
+    python -m benchmarks.training --device cuda        on a GPU, into another table
 
 Everyone gets the same batch of unit-norm rows, float32, shapes and number of threads, and its own recommended settings.
 The floor is what no TopK autoencoder can leave out: the encoder's product and the selection of its k largest.
@@ -12,13 +13,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
 
-os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")  # its kernels need a GPU
+if "cuda" not in sys.argv:
+    os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")  # its kernels need a GPU
 
 import pandas as pd
 import torch
@@ -33,12 +35,13 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Shape:
-    """d, L, k and the rows of a batch."""
+    """d, L, k, the rows of a batch, and where they are."""
 
     dim: int
     latents: int
     k: int
     batch: int
+    device: str = "cpu"
 
 
 SHAPES = (Shape(512, 8192, 32, 1024), Shape(256, 8192, 16, 256), Shape(128, 1024, 8, 512))
@@ -53,20 +56,21 @@ def batches(shape: Shape) -> Iterator[torch.Tensor]:
     def batch() -> torch.Tensor:
         weights = torch.rand(shape.batch, 256, generator=generator).pow(16)
         noise = 0.1 * torch.randn(shape.batch, shape.dim, generator=generator)
-        return F.normalize(weights @ directions + noise, dim=1)
+        return F.normalize(weights @ directions + noise, dim=1).to(shape.device)
 
     return cycle([batch() for _ in range(4)])
 
 
 def floor(shape: Shape) -> Step:
     """The encoder's product and top-k."""
-    x, weight, bias = next(batches(shape)), torch.randn(shape.latents, shape.dim), torch.zeros(shape.latents)
+    weight, bias = torch.randn(shape.latents, shape.dim).to(shape.device), torch.zeros(shape.latents).to(shape.device)
+    x = next(batches(shape))
     return lambda: torch.addmm(bias, x, weight.T).topk(shape.k, dim=1, sorted=False)
 
 
 def ours(shape: Shape, precision: str = "float32") -> Step:
     """`Trainer.step`."""
-    sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0)
+    sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0).to(shape.device)
     config = TrainingConfig(warmup=0, decay=False, precision=precision)
     trainer, data = Trainer([sae], config, steps=10_000), batches(shape)
     return lambda: trainer.step(next(data))
@@ -79,7 +83,7 @@ def ours_bfloat16(shape: Shape) -> Step:
 
 def dense(shape: Shape) -> Step:
     """The same step as one writes it first: dense codes, autograd, default AdamW."""
-    sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0)
+    sae = SparseAutoencoder(SAEConfig(shape.dim, shape.latents, shape.k), seed=0).to(shape.device)
     optimiser, data = torch.optim.AdamW(sae.parameters(), 5e-4, weight_decay=1e-5), batches(shape)
 
     def step() -> torch.Tensor:
@@ -151,7 +155,7 @@ def sparsify(shape: Shape) -> Step:
     from sparsify import SparseCoder, SparseCoderConfig
     from sparsify.sign_sgd import SignSGD
 
-    coder = SparseCoder(shape.dim, SparseCoderConfig(num_latents=shape.latents, k=shape.k))
+    coder = SparseCoder(shape.dim, SparseCoderConfig(num_latents=shape.latents, k=shape.k)).to(shape.device)
     optimiser = SignSGD(coder.parameters(), lr=5e-3 / (shape.latents / 2**14) ** 0.5)
     data = batches(shape)
 
@@ -168,34 +172,57 @@ def sparsify(shape: Shape) -> Step:
 PEERS = {
     "overcomplete": overcomplete, "dictionary_learning": dictionary_learning, "sae_lens": sae_lens, "sparsify": sparsify
 }  # fmt: skip
+ON_GPU = ("sparsify",)  # the one with kernels of its own for it
+
+
+def on_gpu(step: Step, steps: int = 20) -> Step:
+    """`steps` steps that a GPU is given one after the other, as in training, and then waited for."""
+
+    def run() -> None:
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+
+    return run
+
+
+def times(shape: Shape, made: dict[str, Callable[[Shape], Step]], repeats: int) -> pd.DataFrame:
+    """Milliseconds of a step of each, and as multiples of the floor and of dense autograd."""
+    steps = {name: make(shape) for name, make in made.items()}
+    if shape.device == "cuda":
+        seconds = {name: of / 20 for name, of in alternate({n: on_gpu(s) for n, s in steps.items()}, repeats).items()}
+    else:
+        seconds = alternate(steps, repeats)
+    table = pd.DataFrame({"ms_per_step": seconds}).rename_axis("contestant").reset_index()
+    table["ms_per_step"] *= 1e3
+    for other in ("floor", "dense autograd"):
+        table[f"x_{other.split()[0]}"] = table["ms_per_step"] / table.set_index("contestant")["ms_per_step"][other]
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     made: dict[str, Callable[[Shape], Step]] = {"floor": floor, "ours": ours, "dense autograd": dense}
     made["ours, bfloat16 product"] = ours_bfloat16
-    made |= {name: make for name, make in PEERS.items() if _installed(name)}
+    peers = {name: make for name, make in PEERS.items() if arguments.device == "cpu" or name in ON_GPU}
+    made |= {name: make for name, make in peers.items() if _installed(name)}
     tables = []
     for shape in SHAPES:
-        seconds = alternate({name: make(shape) for name, make in made.items()}, arguments.repeats)
-        table = pd.DataFrame({"ms_per_step": seconds}).rename_axis("contestant").reset_index()
-        table["ms_per_step"] *= 1e3
-        for other in ("floor", "dense autograd"):
-            table[f"x_{other.split()[0]}"] = table["ms_per_step"] / table.set_index("contestant")["ms_per_step"][other]
-        if shape == SHAPES[0]:
+        table = times(replace(shape, device=arguments.device), made, arguments.repeats)
+        if shape == SHAPES[0] and arguments.device == "cpu":
             small = {name: partial(make, SMALL) for name, make in made.items()}
             # what an allocator gives back differs from process to process
             table["peak_mb"] = [
                 median(peak_memory(partial(make, shape), small[name]) for _ in range(5)) for name, make in made.items()
             ]
-        table["device"] = "cpu"
-        table.loc[len(table), ["contestant", "device"]] = "ours", "cuda: not measured"
         tables.append(table.assign(d=shape.dim, L=shape.latents, k=shape.k, batch=shape.batch))
-    write(pd.concat(tables)[["d", "L", "k", "batch", *tables[0].columns[:-4]]], "training")
+    name = "training" if arguments.device == "cpu" else "training_gpu"
+    write(pd.concat(tables)[["d", "L", "k", "batch", *tables[0].columns[:-4]]], name)
 
 
 def _installed(name: str) -> bool:

@@ -23,6 +23,7 @@ class TopK(nn.Module):
     """The k largest of ReLU(pre) in every row (Gao et al. 2024, Eq. 2-3)."""
 
     levels = (None,)  # for each m here, a code's first m columns reconstruct, and the loss is their mean; None: all
+    fixed_width = True  # whether a code's width is known before it is computed
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__()
@@ -56,6 +57,8 @@ class BatchTopK(TopK):
     a running mean over the last hundred batches or so, for earlier ones belong to another encoder; 0 before training.
     """
 
+    fixed_width = False
+
     def __init__(self, latents: int, k: int) -> None:
         super().__init__(latents, k)
         self.register_buffer("threshold", torch.tensor(0.0))
@@ -77,6 +80,8 @@ class ReLU(TopK):
     of active latents is from k: by a running sum of that (`log_weight`), which finds the weight, and by the present
     distance, without which the number would swing about k.
     """
+
+    fixed_width = False
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__(latents, k)
@@ -100,6 +105,8 @@ class JumpReLU(TopK):
     and not its logarithm, and starts at and is estimated over 0.05 where they have 0.001: in their 10^6 steps a
     threshold comes as far as it must, in 10^3 it does not.
     """
+
+    fixed_width = False
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__(latents, k)

@@ -71,6 +71,8 @@ def epoch(
     n_pairs = len(rows[0])
     if n_pairs <= _BLOCK or isinstance(arrays[0], Tensor):
         order = generator.permutation(n_pairs)
+        if isinstance(arrays[0], Tensor):  # what a batch is taken by lies where they do, and nothing waits for it
+            order, *rows = (torch.from_numpy(np.array(own)).to(arrays[0].device) for own in (order, *rows))
         for start in range(0, n_pairs - batch + 1, batch):
             yield _gather(arrays, rows, order[start : start + batch])
         return

@@ -1,11 +1,13 @@
 """The sparse step of a TopK autoencoder: after the encoder's product, only k of L latents are ever touched.
 
 Plain autograd pays about five dense (batch x L) products a step. Here the forward pays one, the encoder's; the
-decoder and every gradient work on the (batch, k) values and indices. Gradients are those of dense autograd.
+decoder and every gradient work on the (batch, k) values and indices. Gradients are those of dense autograd. On a GPU
+the parts that torch has no fast way for are those of `xsae.gpu`.
 """
 
 import warnings
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,8 @@ def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int)
     """
     if _full(indices, n_latents):
         return dense(weights, indices, n_latents).T @ rows
+    if rows.is_cuda:
+        return _gpu().scatter_rows(indices, weights, rows, n_latents)[0]
     flat = indices.flatten()
     order = torch.argsort(flat, stable=True)
     counts = torch.bincount(flat, minlength=n_latents)
@@ -38,6 +42,13 @@ def dense(values: Tensor, indices: Tensor, n_latents: int) -> Tensor:
     return values.new_zeros(len(values), n_latents).scatter(1, indices, values)
 
 
+def _gpu() -> ModuleType:
+    """The kernels for a GPU, imported where there is one: torch brings Triton only where it can serve one."""
+    from xsae import gpu
+
+    return gpu
+
+
 def _full(indices: Tensor, n_latents: int) -> bool:
     """Whether codes are so full that dense products are the faster ones, as measured at L = 512 to 8192."""
     return 32 * indices.shape[1] > n_latents
@@ -46,7 +57,7 @@ def _full(indices: Tensor, n_latents: int) -> bool:
 class _Encode(torch.autograd.Function):
     """Entries of pre = x weight^T + bias: those whose latents (n, w), distinct in a row, `select(pre)` gives.
 
-    `rows`: how many of them `select` is given at a time.
+    `rows`: how many of them `select` is given at a time, so that they stay in a processor's cache.
     Under `torch.autocast` the product that latents are selected by has its precision, and they alone are computed again
     in that of x: a lower precision may prefer one of two nearly equal latents to the other, and changes no value.
     """
@@ -54,7 +65,7 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, select: Callable, rows: int) -> tuple[Tensor, Tensor]:
         found = []
-        for part in x.split(max(rows, 1)):
+        for part in x.split(len(x) if x.is_cuda else max(rows, 1)):
             pre = torch.addmm(bias, part, weight.T)
             latents = select(pre)
             exact = pre.dtype == x.dtype
@@ -67,8 +78,11 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         x, weight, indices = ctx.saved_tensors
-        grad_weight = scatter_rows(indices, grad, x, len(weight))
-        grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
+        if grad.is_cuda:
+            grad_weight, grad_bias = _gpu().scatter_rows(indices, grad, x, len(weight))
+        else:
+            grad_weight = scatter_rows(indices, grad, x, len(weight))
+            grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
         grad_x = decode(grad, indices, weight) if ctx.needs_input_grad[0] else None
         return grad_x, grad_weight, grad_bias, None, None
 
@@ -76,10 +90,10 @@ class _Encode(torch.autograd.Function):
 def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     """The entries of rows dictionary^T at indices (n, k), and no others: (n, d), (L, d) -> (n, k).
 
-    Neither a (n, L) nor a (n, k, d) tensor is held, on a CPU; elsewhere `gathered` does the same with the latter.
+    Neither a (n, L) nor a (n, k, d) tensor is held.
     """
-    if rows.device.type != "cpu":
-        return gathered(rows, dictionary, indices)
+    if rows.is_cuda:
+        return _gpu().sampled(rows, dictionary, indices)
     n, k = indices.shape
     pattern = torch.sparse_csr_tensor(
         torch.arange(0, n * k + 1, k), indices.flatten(), rows.new_zeros(n * k), (n, len(dictionary)),
@@ -88,15 +102,12 @@ def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     return torch.sparse.sampled_addmm(pattern, rows, dictionary.T, beta=0.0).values().view(n, k)
 
 
-def gathered(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
-    """`sampled` by a copy of the rows of the dictionary that are asked for."""
-    return torch.einsum("nkd,nd->nk", F.embedding(indices, dictionary), rows)
-
-
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
         ctx.save_for_backward(values, indices, dictionary)
+        if values.is_cuda:
+            return _gpu().decode(values, indices, dictionary)
         return F.embedding_bag(indices, dictionary, per_sample_weights=values, mode="sum")
 
     @staticmethod
@@ -113,6 +124,8 @@ def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool =
     """
 
     def select(pre: Tensor) -> Tensor:
+        if pre.is_cuda and not ordered:
+            return _gpu().largest(pre, k)
         return pre.topk(k, dim=1, sorted=ordered).indices
 
     values, indices = _Encode.apply(x, weight, bias, select, _BLOCK // len(weight))

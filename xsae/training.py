@@ -131,11 +131,39 @@ def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> 
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> None:
-    """Scale the gradients to a norm of `most` over all, in place; those of a smaller norm are not touched at all."""
+    """Scale the gradients to a norm of `most` over all, in place; those of a smaller norm stay as they are."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    if norm > most:
+    if norm.is_cuda or norm > most:  # a GPU multiplies by 1 rather than have the processor wait for the norm
         torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+
+
+class _Graph:
+    """A function of one tensor of one shape, on a GPU: run as it is at first, then recorded once, and repeated.
+
+    A step of a hundred small kernels takes the processor longer to start than the GPU to do; recorded, it is started
+    as one. Nothing it does may depend on a value that the processor would have to wait for.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
+        self.stream = torch.cuda.Stream()  # recording needs what is not the default one
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls < 4:  # by then the optimiser has its state, and kernels are compiled
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                result = self.function(x)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return result
+        if self.calls == 4:
+            self.input = x.clone()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.result = self.function(self.input)
+        self.input.copy_(x)
+        self.graph.replay()
+        return self.result.clone()
 
 
 class Trainer:
@@ -170,10 +198,15 @@ class Trainer:
         self.idle = {sae.encoder: torch.zeros_like(sae.encoder_bias, dtype=torch.int64) for sae in saes}
         self.warmup = max(round(config.warmup * steps), 1) if steps else CHECK
         self.falls = (self.warmup, steps) if steps and config.decay else (sys.maxsize - 1, sys.maxsize)
+        rate, on_gpu = config.learning_rate, self.parameters[0].is_cuda
         self.optimiser = torch.optim.AdamW(
-            self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+            self.parameters, torch.tensor(rate).cuda() if on_gpu else rate, weight_decay=config.weight_decay,
+            fused=True, capturable=on_gpu,
+        )  # fmt: skip
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        # where no number that the processor must know comes up in a step, a GPU repeats it as one graph
+        fixed = all(sae.activation.fixed_width for sae in saes) and not config.aux_coefficient
+        self.graph = _Graph(self._learn) if on_gpu and fixed and processes.count() == 1 else None
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step as a share of its peak."""
@@ -188,8 +221,15 @@ class Trainer:
 
     def step(self, x: Tensor) -> Tensor:
         """Learn from x (n_modalities * batch, d), one modality after the other; its losses (n_modalities,)."""
-        config, batch = self.config, len(x) // self.n_modalities
         x = x.to(self.parameters[0])  # its device, and its dtype
+        losses = self.graph(x) if self.graph else self._learn(x)
+        self.done += 1
+        self.schedule.step()
+        return losses
+
+    def _learn(self, x: Tensor) -> Tensor:
+        """All of a step but what the processor keeps count of."""
+        config, batch = self.config, len(x) // self.n_modalities
         each = 1.0 if config.sum_losses else 1 / self.n_modalities  # a modality's weight in the loss
         loss, losses, codes, seen = 0.0, [], [], []
         for (sae, n), part in zip(self.groups, x.split([n * batch for _, n in self.groups]), strict=True):
@@ -214,8 +254,6 @@ class Trainer:
         clip(self.parameters, config.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()  # now, so that gradients are not held beside the next product
-        self.done += 1
-        self.schedule.step()
         for sae in self.dictionaries:
             sae.normalize_dictionary()
         return processes.total(torch.stack(losses).detach())

@@ -149,12 +149,14 @@ def record(run: str, notebook: str, parameters: Mapping[str, Any], seconds: floa
 
 def _here() -> dict[str, Any]:
     """What makes results here and now."""
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "date": date.today().isoformat(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": {package: version(package) for package in PACKAGES},
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
+        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
+        | gpu,
     }
 
 
@@ -166,7 +168,7 @@ def facts(run: str) -> dict[str, Any]:
     """
     found = [json.loads(path.read_text()) for path in sorted((RunPaths(run).results / "manifest").glob("*.json"))]
     made = found or [_here()]
-    hardware = sorted({f"{own['hardware']['processor']}, {own['hardware']['cores']} cores" for own in made})
+    hardware = sorted({_machine(own["hardware"]) for own in made})
     dates = sorted({own.get("date", "") for own in made} - {""})
     return {
         "run": run,
@@ -177,6 +179,12 @@ def facts(run: str) -> dict[str, Any]:
         "machine": "; ".join(hardware),
         "minutes": sum(own["seconds"] for own in found) / 60,
     }
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    """A machine in words."""
+    gpu = f" and one {hardware['gpu']}" if "gpu" in hardware else ""
+    return f"{hardware['processor']}, {hardware['cores']} cores{gpu}"
 
 
 def write_page(run: str, name: str, text: str) -> Path:
