@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from xsae.data.pictograms import glyph
-from xsae.data.scenes import BACKGROUNDS, COLOURS, MAX_OBJECTS, WEATHERS, Scenes
+from xsae.data.scenes import BACKGROUNDS, COLOURS, WEATHERS, Scenes
 
 IMAGE_SIZE = 64
+BATCH = 64  # scenes drawn together; more no longer lie in the cache
 _AXIS = (np.arange(IMAGE_SIZE, dtype=np.float32) + 0.5) / (IMAGE_SIZE / 2) - 1
 _Y, _X = np.meshgrid(_AXIS, _AXIS, indexing="ij")  # from -1 (top, left) to 1 (bottom, right)
 _NOISE = np.random.default_rng(0).standard_normal((2 * IMAGE_SIZE, 2 * IMAGE_SIZE)).astype(np.float32)
@@ -21,7 +22,8 @@ _PAINTS = np.array([rgb for rgb, _ in COLOURS.values()], np.float32)
 
 # By the number of objects: where they stand (column and line of the middle, in pixels) and how large they are.
 _PLACES = {
-    1: ((32, 32),), 2: ((18, 32), (46, 32)), 3: ((17, 19), (47, 19), (32, 46)), 4: ((18, 18), (46, 18), (18, 46), (46, 46)),
+    1: ((32, 32),), 2: ((18, 32), (46, 32)), 3: ((17, 19), (47, 19), (32, 46)),
+    4: ((18, 18), (46, 18), (18, 46), (46, 46)),
     5: ((14, 15), (50, 15), (32, 32), (14, 49), (50, 49)),
 }  # fmt: skip
 _SIZES = {1: 39, 2: 31, 3: 28, 4: 26, 5: 23}
@@ -48,7 +50,7 @@ def render(scenes: Scenes, rows: np.ndarray) -> np.ndarray:
     return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
 
 
-def batches(scenes: Scenes, size: int = 64) -> Iterator[np.ndarray]:
+def batches(scenes: Scenes, size: int = BATCH) -> Iterator[np.ndarray]:
     """All scenes drawn in order, `size` at a time, so that a world of any size fits in memory."""
     for start in range(0, len(scenes), size):
         yield render(scenes, np.arange(start, min(start + size, len(scenes))))

@@ -19,7 +19,7 @@ from xsae.data import captions, drawing, scenes
 from xsae.data.pictograms import pictograms
 from xsae.data.tokenizer import Tokenizer
 
-SHARD = 5_000  # scenes
+SHARD = 5_000  # scenes; the last shard has what is left
 CAPTIONS_PER_IMAGE = 5
 _FIRST_SEED = 10_000  # of shard 0; the scenes that autoencoders see have smaller seeds
 _TABLES = (len(pictograms()), len(scenes.COLOURS), len(scenes.BACKGROUNDS), len(scenes.WEATHERS))
@@ -37,16 +37,16 @@ def labels(world: scenes.Scenes) -> np.ndarray:
     return np.concatenate(codes, axis=1).astype(np.int16)
 
 
-def draw_shard(folder: Path, number: int) -> Path:
+def draw_shard(folder: Path, number: int, size: int) -> Path:
     """Write shard `number`: `images` uint8 (n, 64, 64, 3), `tokens` int16 (n, 5, 28), `labels` int16 (n, 12)."""
-    path = folder / f"shard-{number:04d}.safetensors"
+    path = folder / f"shard-{number:04d}-{size}.safetensors"
     if not path.is_file():
-        world = scenes.sample(SHARD, _FIRST_SEED + number)
+        world = scenes.sample(size, _FIRST_SEED + number)
         texts, _ = captions.captions(world, CAPTIONS_PER_IMAGE, _FIRST_SEED + number)
         tokens = Tokenizer()([text for own in texts for text in own]).astype(np.int16)
         arrays = {
             "images": np.concatenate(list(drawing.batches(world))),
-            "tokens": tokens.reshape(SHARD, CAPTIONS_PER_IMAGE, -1),
+            "tokens": tokens.reshape(size, CAPTIONS_PER_IMAGE, -1),
             "labels": labels(world),
         }
         with files.file(path) as partial_path:
@@ -55,14 +55,10 @@ def draw_shard(folder: Path, number: int) -> Path:
 
 
 def draw(folder: Path, n_scenes: int, processes: int | None = None) -> list[Path]:
-    """The shards that hold `n_scenes` scenes, drawn by all cores where they are not there yet.
-
-    Raises ValueError where `n_scenes` is no multiple of the size of a shard.
-    """
-    if n_scenes < 1 or n_scenes % SHARD:
-        raise ValueError(f"n_scenes: {n_scenes}; a multiple of {SHARD}, the scenes of a shard, is needed")
+    """The shards that hold `n_scenes` scenes, drawn by all cores where they are not there yet."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    sizes = [min(SHARD, n_scenes - first) for first in range(0, n_scenes, SHARD)]
     with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        made = pool.map(partial(draw_shard, folder), range(n_scenes // SHARD))
-        return list(tqdm(made, "draw", n_scenes // SHARD, mininterval=5))
+        made = pool.map(partial(draw_shard, folder), range(len(sizes)), sizes)
+        return list(tqdm(made, "draw", len(sizes), mininterval=5))

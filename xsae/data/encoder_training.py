@@ -67,12 +67,15 @@ class Data:
     """Shards in the memory of one device: `images` uint8 (n, 64, 64, 3), `tokens` (n, 5, 28), `labels` (n, 12)."""
 
     def __init__(self, shards: list[Path], device: str) -> None:
-        first = load_file(shards[0])
-        rows = len(shards) * encoder_data.SHARD
-        self.arrays = {key: torch.empty((rows, *x.shape[1:]), dtype=x.dtype, device=device) for key, x in first.items()}
-        for number, shard in enumerate(tqdm(shards, "read", mininterval=5)):
+        n = sum(files.tensor_shapes(shard)["labels"][1][0] for shard in shards)
+        self.arrays: dict[str, Tensor] = {}
+        first = 0
+        for shard in tqdm(shards, "read", mininterval=5):
             for key, x in load_file(shard).items():
-                self.arrays[key][number * len(x) : (number + 1) * len(x)] = x.to(device)
+                if key not in self.arrays:
+                    self.arrays[key] = torch.empty((n, *x.shape[1:]), dtype=x.dtype, device=device)
+                self.arrays[key][first : first + len(x)] = x.to(device)
+            first += len(x)
 
     def __len__(self) -> int:
         return len(self.arrays["labels"])

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 LEFT_OUT_TOPICS = ("alphabet", "numbers", "arrows", "text-formatting")  # signs rather than things
 CURRENCY = "-sign"  # how the names of currency signs end
 LARGEST_TOPIC = 150  # icons; what is larger, one category of 333, is no topic
-# A name that ends in one of these, after the name of another pictogram, is that pictogram with a small sign in a corner.
+# A name that ends in one of these, after the name of another pictogram, is that one with a small sign in a corner.
 BADGES = (
     "circle-check", "circle-exclamation", "circle-xmark", "circle-minus", "circle-plus", "circle-question",
     "circle-bolt", "lock", "slash", "check", "xmark", "plus", "minus", "un", "user", "medical", "dollar",
