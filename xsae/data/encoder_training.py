@@ -181,6 +181,8 @@ class Training:
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in part("moments").items():
             number, name = key.split(".")
+            if value.ndim == 4:  # as its parameter lies: the fused optimiser pairs the two by their place in memory
+                value = value.contiguous(memory_format=torch.channels_last)
             moments.setdefault(int(number), {})[name] = value
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
         self.step = int(state["step"])
