@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ _KEEP = 250  # steps between two checkpoints
 
 @dataclass(frozen=True)
 class EncoderTraining:
-    """How an encoder is trained; the defaults made the shipped weights."""
+    """How an encoder is trained; `RECIPES` made the shipped weights."""
 
     n_scenes: int = 300_000
     supervised_views: int = 3_000_000  # images that the first stage looks at
@@ -52,6 +52,9 @@ class EncoderTraining:
     scale_ramp: float = 0.4  # share of the second stage over which the scale goes from 1/0.07 to `logit_scale`
     naming_weight: float = 0.0  # of the first stage's loss in the second
     seed: int = 1
+
+
+RECIPES = {name: EncoderTraining() for name in BACKBONES}
 
 
 def same_margin(batch_size: int) -> float:
@@ -230,10 +233,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     for key, default in asdict(EncoderTraining()).items():
-        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), default=default)
-    arguments = vars(parser.parse_args())
+        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), help="instead of the recipe's")
+    arguments = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
     name, out, device = arguments.pop("backbone"), arguments.pop("out"), arguments.pop("device")
-    print(train(name, out, EncoderTraining(**arguments), device))
+    print(train(name, out, replace(RECIPES[name], **arguments), device))
 
 
 if __name__ == "__main__":

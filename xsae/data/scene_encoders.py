@@ -47,7 +47,7 @@ def load(name: str, folder: Path = WEIGHTS) -> open_clip.CLIP:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no weights; {make}")
     about = json.loads(path.with_suffix(".json").read_text())
-    if about["vocabulary"] != Tokenizer().sha256:
+    if about.get("vocabulary") != Tokenizer().sha256:
         raise ValueError(f"{path}: the weights were trained on other words than captions have now; {make}")
     model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     return model.eval()
