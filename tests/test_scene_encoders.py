@@ -73,7 +73,9 @@ def test_labels_are_the_scenes_own_and_shards_are_drawn_once(tmp_path):
     assert encoder_data.draw(tmp_path, 40, processes=1) == [path] and path.stat().st_mtime_ns == made
 
 
-SMALL = training.EncoderTraining(n_scenes=96, supervised_views=96, contrastive_views=960, batch_size=48, warmup=0.2)
+SMALL = training.EncoderTraining(
+    n_scenes=96, supervised_views=96, contrastive_views=960, supervised_batch=48, batch_size=48, warmup=0.2
+)
 
 
 def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path):
@@ -104,9 +106,7 @@ def test_the_first_stage_leaves_the_text_tower_alone_and_the_second_does_not(tmp
 
 
 def test_retraining_learns_and_writes_weights_that_load(tmp_path):
-    path = training.train(
-        "resnet", tmp_path, replace(SMALL, contrastive_views=1920, image_rate=1.0, learning_rate=2e-3)
-    )
+    path = training.train("resnet", tmp_path, replace(SMALL, contrastive_views=1920, learning_rate=2e-3))
     about = json.loads((tmp_path / "resnet.json").read_text())
     assert about["n_scenes"] == 96
     assert sorted(p.name for p in tmp_path.iterdir()) == ["resnet.json", "resnet.safetensors"]

@@ -43,9 +43,10 @@ class EncoderTraining:
     n_scenes: int = 300_000
     supervised_views: int = 3_000_000  # images that the first stage looks at
     contrastive_views: int = 6_000_000  # pairs that the second stage looks at
-    batch_size: int = 1024
+    supervised_batch: int = 256  # of the first stage: it needs many steps, for most labels are rare
+    batch_size: int = 1024  # of the second: every other pair of the batch is a wrong answer
     learning_rate: float = 1.0e-3
-    image_rate: float = 0.3  # of the learning rate, for the image tower in the second stage
+    image_rate: float = 1.0  # of the learning rate, for the image tower in the second stage
     weight_decay: float = 0.1
     warmup: float = 0.05  # share of each stage
     logit_scale: float = 67.0  # at the end; `same_margin` of the batch size
@@ -54,7 +55,15 @@ class EncoderTraining:
     seed: int = 1
 
 
-RECIPES = {name: EncoderTraining() for name in BACKBONES}
+# In the second stage the image towers learn slowly and go on naming, so that they keep what they can tell apart.
+RECIPES = {
+    "vit": EncoderTraining(
+        supervised_views=2_611_200, contrastive_views=2_252_800, image_rate=0.03, naming_weight=0.05
+    ),
+    "resnet": EncoderTraining(
+        supervised_views=2_713_600, contrastive_views=2_662_400, image_rate=0.1, naming_weight=0.05
+    ),
+}
 
 
 def same_margin(batch_size: int) -> float:
@@ -116,18 +125,18 @@ class Training:
         ]
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self.step = 0
-        self.supervised = settings.supervised_views // settings.batch_size
+        self.supervised = settings.supervised_views // settings.supervised_batch
         self.steps = self.supervised + settings.contrastive_views // settings.batch_size
 
     def advance(self) -> Tensor:
         """One step of the stage at hand; returns its loss, not waited for."""
-        settings = self.settings
+        settings, contrastive = self.settings, self.step >= self.supervised
+        size = settings.batch_size if contrastive else settings.supervised_batch
         rng = np.random.default_rng([settings.seed, self.step])
-        rows = torch.from_numpy(rng.choice(len(self.data), settings.batch_size, shuffle=False, replace=False))
-        caption = torch.from_numpy(rng.integers(encoder_data.CAPTIONS_PER_IMAGE, size=settings.batch_size))
+        rows = torch.from_numpy(rng.choice(len(self.data), size, shuffle=False, replace=False))
+        caption = torch.from_numpy(rng.integers(encoder_data.CAPTIONS_PER_IMAGE, size=size))
         shift = tuple(int(move) for move in rng.integers(-_SHIFT, _SHIFT + 1, 2))
         images, tokens, named = self.data.batch(rows.to(self.device), caption.to(self.device), shift)
-        contrastive = self.step >= self.supervised
         loss = torch.zeros((), device=self.device)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16):
             image = self.model.encode_image(images)
