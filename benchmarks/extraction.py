@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.measure import alternate, write
-from xsae.data import scenes
+from xsae.data import captions, drawing, scenes
 from xsae.data.encoders import Encoder
 from xsae.data.extraction import Extraction
 
@@ -28,8 +28,8 @@ ARCHITECTURES = ("ViT-B-32-quickgelu", "ViT-B-16-quickgelu")  # the first has th
 def files(folder: Path, n: int) -> str:
     """`n` pictures with captions, as a source."""
     world = scenes.sample(n, seed=9)
-    texts, _ = scenes.captions(world, 1, seed=9)
-    for row, picture in enumerate(scenes.render(world, np.arange(n))):
+    texts, _ = captions.captions(world, 1, seed=9)
+    for row, picture in enumerate(drawing.render(world, np.arange(n))):
         Image.fromarray(picture).resize((480, 360), Image.Resampling.BICUBIC).save(folder / f"{row}.jpg", quality=90)
     names = [f"{row}.jpg" for row in range(n)]
     pd.DataFrame({"file_name": names, "caption": [own for [own] in texts]}).to_csv(folder / "own.csv", index=False)

@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from xsae.data import encoders, scenes
+from xsae.data import captions, drawing, encoders, scenes
 from xsae.data.encoders import Encoder
 
 CAPTIONS = ["a red circle on the sky", "two stars", " ".join(["much"] * 200)]
@@ -16,7 +16,7 @@ CAPTIONS = ["a red circle on the sky", "two stars", " ".join(["much"] * 200)]
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [Image.fromarray(own) for own in scenes.render(scenes.sample(5, seed=5), np.arange(5))]
+    return [Image.fromarray(own) for own in drawing.render(scenes.sample(5, seed=5), np.arange(5))]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def siglip(tmp_path_factory):
     config["text_cfg"] |= {"vocab_size": 1000, "hf_tokenizer_name": str(folder)}
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
-    words = {word: i for i, word in enumerate(("<pad>", "<unk>", *scenes.vocabulary()))}
+    words = {word: i for i, word in enumerate(("<pad>", "<unk>", *captions.vocabulary()))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -235,12 +235,11 @@ def labelled(n_images, rng):
     owner = np.repeat(np.arange(n_images), 2)
     named = held[owner] & np.array([[True, i % 2 == 0] for i in range(2 * n_images)])
     names = np.array(["colour:red", "shape:star"])
-    composite = [["colour-shape:red star"] if own.all() else [] for own in held]
     pairs = pd.DataFrame(
         {
             "image": n_images - 1 - owner,
             "text": 2 * n_images - 1 - np.arange(2 * n_images),
-            "concepts": [[*names[held[image]], *composite[image]] for image in owner],
+            "concepts": [names[held[image]].tolist() for image in owner],
             "mentions": [names[own].tolist() for own in named],
         }
     )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from xsae.data import imagenet, scenes
+from xsae.data import drawing, imagenet, scenes
 from xsae.data.classes import read_classes
 from xsae.data.encoders import Encoder
 from xsae.data.extraction import Extraction
@@ -21,7 +21,7 @@ GOLDFISH, SHARK, TENCH = "n01443537", "n01484850", "n01440764"
 def folder(tmp_path_factory):
     """Drawn scenes in the layout of ImageNet: two of its 1,000 classes, one image and two."""
     root = tmp_path_factory.mktemp("val")
-    pictures = scenes.render(scenes.sample(3, seed=5), np.arange(3))
+    pictures = drawing.render(scenes.sample(3, seed=5), np.arange(3))
     for picture, place in zip(pictures, (f"{SHARK}/a.png", f"{SHARK}/b.png", f"{GOLDFISH}/a.png"), strict=True):
         (root / place).parent.mkdir(exist_ok=True)
         Image.fromarray(picture).save(root / place)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xsae.data import scenes, sources
+from xsae.data import drawing, scenes, sources
 from xsae.data.sources import PART, Sample, Skipped, open_source
 
 
@@ -17,7 +17,7 @@ def everything(source):
 
 def picture(row, mode="RGB", file_format="JPEG"):
     file = io.BytesIO()
-    Image.fromarray(scenes.render(scenes.sample(row + 1, 5), np.array([row]))[0]).convert(mode).save(file, file_format)
+    Image.fromarray(drawing.render(scenes.sample(row + 1, 5), np.array([row]))[0]).convert(mode).save(file, file_format)
     return file.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_coco_has_karpathys_splits_the_objects_and_what_captions_name(coco):
     assert [own.concepts for own in found] == [("object:dog",), (), ("object:hot dog",)]
     assert found[0].captions == ("Two dogs on a hot dog stand.", "A doghouse.")
     assert found[0].mentions == (("object:dog", "object:hot dog"), ())
-    assert Image.open(found[0].image).size == (scenes.IMAGE_SIZE, scenes.IMAGE_SIZE)
+    assert Image.open(found[0].image).size == (drawing.IMAGE_SIZE, drawing.IMAGE_SIZE)
     assert [own.key for own in everything(open_source(f"coco:{coco}@test"))] == ["COCO_val2014_000000000003.jpg"]
 
 

@@ -250,6 +250,8 @@ def test_carriers_and_what_can_be_steered():
     assert steerable(images) == ["blue", "red", "star"]
     assert steerable(images, captions) == ["blue", "red"]  # no caption names a star, no image is round
     assert steerable(images, captions, [["red", "blue"], ["red"]]) == ["blue"]  # all of these are red
+    assert steerable([["a", "b"], ["a", "a"], ["c"], ["b"]], least=2) == ["a", "b"]
+    assert steerable([["a", "a"], ["c"]], least=2) == []  # one row, though it names it twice
 
 
 def axes_world():

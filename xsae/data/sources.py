@@ -32,7 +32,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torchvision.datasets import ImageFolder
 
-from xsae.data import scenes, world
+from xsae.data import drawing, world
 from xsae.data.store import SPLITS
 
 webdataset.WebDataset.DECODERS = {}  # of `datasets`: a member that it cannot decode would end its shard
@@ -304,7 +304,7 @@ def drawn(name: str, where: str, split: str) -> Listed:
         image, group = rows[i]
         part = group["split"].iloc[0]
         file = io.BytesIO()
-        Image.fromarray(scenes.render(splits[part], np.array([image - first[part]]))[0]).save(file, "PNG")
+        Image.fromarray(drawing.render(splits[part], np.array([image - first[part]]))[0]).save(file, "PNG")
         return Sample(
             f"scene {image}", file.getvalue(), tuple(group["caption"]), part,
             tuple(group["concepts"].iloc[0]), tuple(map(tuple, group["mentions"])),

@@ -9,12 +9,12 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from xsae import files
-from xsae.data import scene_encoders, scenes
+from xsae.data import captions, drawing, scene_encoders, scenes
 from xsae.data.classes import average_templates, write_classes
 from xsae.data.store import STORE, EmbeddingStore, write_store
 
 CAPTIONS_PER_IMAGE = 5
-SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of seed 1: no split is ever shared
+SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of other seeds: no split is ever shared
 
 
 def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFrame]:
@@ -23,17 +23,17 @@ def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFr
     The pairs' columns: `image`, `text` (matrix rows, train first), `split`, `caption`, `mentions` (labels that the
     caption names) and `concepts` (labels that hold in the image).
     """
-    splits, frames, images, captions = {}, [], 0, 0
+    splits, frames, images, told = {}, [], 0, 0
     for split, n in (("train", n_train), ("test", n_test)):
         splits[split] = scenes.sample(n, SPLIT_SEEDS[split])
-        texts, mentions = scenes.captions(splits[split], CAPTIONS_PER_IMAGE, SPLIT_SEEDS[split])
+        texts, mentions = captions.captions(splits[split], CAPTIONS_PER_IMAGE, SPLIT_SEEDS[split])
         concepts = [splits[split].concepts(row) for row in range(n)]
         owner = np.repeat(np.arange(n), CAPTIONS_PER_IMAGE)
         frames.append(
             pd.DataFrame(
                 {
                     "image": images + owner,
-                    "text": captions + np.arange(len(owner)),
+                    "text": told + np.arange(len(owner)),
                     "split": split,
                     "caption": [text for own in texts for text in own],
                     "mentions": [labels for own in mentions for labels in own],
@@ -41,7 +41,7 @@ def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFr
                 }
             )
         )
-        images, captions = images + n, captions + len(owner)
+        images, told = images + n, told + len(owner)
     return splits, pd.concat(frames, ignore_index=True)
 
 
@@ -50,17 +50,17 @@ def embed(
 ) -> dict[str, EmbeddingStore]:
     """Draw the world once and embed it with every backbone: backbone -> store, written to `folders[backbone]`.
 
-    Each store's `classes` holds the test images with the classes of `scenes.prompts` that are right for them.
+    Each store's `classes` holds the test images with the classes of `captions.prompts` that are right for them.
     `weights` is the folder of the encoders' weights. Raises ValueError or FileNotFoundError for an unknown backbone.
     """
     for folder in folders.values():
         files.check_free(folder, STORE)  # before minutes of drawing
     models: dict[str, open_clip.CLIP] = {name: scene_encoders.load(name, weights) for name in folders}
     splits, pairs = draw(n_train, n_test)
-    total = sum(-(-len(own) // 512) for own in splits.values())
-    drawn = (batch for own in splits.values() for batch in scenes.batches(own))
+    total = sum(-(-len(own) // drawing.BATCH) for own in splits.values())
+    drawn = (batch for own in splits.values() for batch in drawing.batches(own))
     images = scene_encoders.embed_images(list(models.values()), tqdm(drawn, "draw and embed scenes", total))
-    prompts = scenes.prompts()
+    prompts = captions.prompts()
     place = {label: row for row, label in enumerate(prompts)}
     labels = [
         {place[label] for label in splits["test"].concepts(row) if label in place} for row in range(len(splits["test"]))
@@ -81,6 +81,6 @@ def embed(
             average_templates(asked.reshape(len(prompts), -1, asked.shape[1])),
             labels,
             model=f"xsae {name}",
-            source=f"every colour of every shape, {len(prompts)} classes",
+            source=f"every pictogram, {len(prompts)} classes",
         )
     return stores

@@ -146,7 +146,7 @@ def labelled_concepts(
     """`concept_cosines` of the concepts that labels name: whether a known concept has one direction in two modalities.
 
     Image directions come from what images hold, each image once; text directions from what captions name, each caption
-    once. Composite labels (`colour-shape:red star`), which follow from others, are left out.
+    once.
 
     Args:
         image: (n, d) embeddings. text: (m, d).
@@ -163,10 +163,7 @@ def labelled_concepts(
         ValueError: an embedding is not finite.
     """
     owners = {"image": pairs.drop_duplicates("image"), "text": pairs.drop_duplicates("text")}
-    labels = [
-        [[label for label in own if not label.startswith("colour-shape:")] for own in owners[modality][column]]
-        for modality, column in (("image", "concepts"), ("text", "mentions"))
-    ]
+    labels = [list(owners["image"]["concepts"]), list(owners["text"]["mentions"])]
     counts = pd.concat([pd.Series(own).explode().value_counts() for own in labels], axis=1).min(axis=1, skipna=False)
     if not (counts >= 5 * least).any():  # so many that each half has `least` of them
         return pd.DataFrame(columns=["kind", *_COLUMNS])

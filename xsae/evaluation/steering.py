@@ -11,6 +11,7 @@ Images and captions are the paper's: any modality whose latents are in that orde
 Here the concept latent is chosen on training captions; the released code chooses it on the test captions it then ranks.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,10 +49,18 @@ def carriers(labels: Sequence[Sequence[str]], concepts: Sequence[str]) -> dict[s
     return {concept: np.array([concept in own for own in sets], dtype=bool) for concept in concepts}
 
 
-def steerable(*labels: Sequence[Sequence[str]]) -> list[str]:
-    """The concepts, sorted, that some rows carry and some do not, in every one of several columns of `labels`."""
-    each = [set().union(*own) - set.intersection(*map(set, own)) for own in labels]
-    return sorted(set.intersection(*each))
+def steerable(*labels: Sequence[Sequence[str]], least: int = 1) -> list[str]:
+    """The concepts, sorted, that at least `least` rows carry and not all, in every one of several columns of `labels`.
+
+    A mean average precision over a few relevant items is mostly chance.
+    """
+    counts = [Counter(concept for row in own for concept in set(row)) for own in labels]
+    common = set.intersection(*map(set, counts))
+    return sorted(
+        concept
+        for concept in common
+        if all(least <= count[concept] < len(own) for count, own in zip(counts, labels, strict=True))
+    )
 
 
 def steer_concepts(

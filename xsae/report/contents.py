@@ -120,7 +120,7 @@ SECTIONS = (
                 "scenes", "What the pairs look like",
                 "Images of the embedded world, each above one of its captions. A caption names some objects and "
                 "leaves others out; one in twenty belongs to another scene.",
-                "A grid of small drawn scenes with coloured shapes on patterned grounds, a caption under each.",
+                "A grid of small drawn scenes with coloured pictograms on patterned grounds, a caption under each.",
             ),
             Figure(
                 "calibration", "This run's embeddings beside real CLIP's",

@@ -78,8 +78,8 @@ class Config(BaseModel):
     ]
     alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [0.0, 0.1, 0.25, 0.5, 1.0, 2.0]
     kinds: Annotated[
-        list[Literal["colour", "background", "weather", "shape", "texture", "object"]], Field(min_length=1)
-    ] = ["colour", "background", "weather", "shape", "texture"]
+        list[Literal["icon", "topic", "colour", "background", "weather", "object"]], Field(min_length=1)
+    ] = ["icon", "topic", "colour", "background"]
     ablation_epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
     ablation_ks: list[Annotated[int, Field(ge=1, le=MOST)]] = [16, 64]
     ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]] = [
