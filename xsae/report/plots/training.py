@@ -51,6 +51,8 @@ def reconstruction(frame: pd.DataFrame) -> Figure:
         for place, method in enumerate(methods):
             for shift, start in enumerate(starts):
                 values = own[(own["method"] == method) & (own["bias_start"] == start)]["value"]
+                if values.empty:  # it has not this start
+                    continue
                 at, alpha = place + 0.4 * shift - 0.2 * (len(starts) - 1), 0.3 if shift else 0.9
                 axis.bar(at, values.mean(), 0.36, color=METHOD_COLOURS[method], alpha=alpha)
                 axis.plot([at] * len(values), values, ".", color="black", markersize=4)
