@@ -1,4 +1,4 @@
-"""The paper's methods under one contract: codes of every modality in one order of latents.
+"""The paper's methods and others' under one contract: codes of every modality in one order of latents.
 
 | method | autoencoders | trained on | latents in one order because |
 |---|---|---|---|
