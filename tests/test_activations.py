@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xsae.activations import ACTIVATIONS, BANDWIDTH, BatchTopK, JumpReLU, Matryoshka, ReLU
+from xsae.activations import ACTIVATIONS, BANDWIDTH, BatchTopK, Distance, JumpReLU, Matryoshka, ReLU
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig, fit
 
@@ -94,6 +94,22 @@ def test_straight_through_estimators_by_hand():
     assert grad.tolist() == pytest.approx([2 / BANDWIDTH / 4, 0, 0])
 
 
+def test_distance_by_hand():
+    # of (4, 3), to the directions of (2, 0), (0, 3) and (-1, 0): cosines .8, .6, -.8, so distances
+    # sqrt(2 - 1.6), sqrt(2 - 1.2), sqrt(2 + 1.6)
+    directions, distances = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]), [0.4**0.5, 0.8**0.5, 3.6**0.5]
+    activation, x, bias = Distance(3, k=2), torch.tensor([[4.0, 3.0]]), torch.full((3,), 5.0)
+    values, latents, sparsity = activation(x, directions, bias, True)
+    assert dict(zip(latents[0].tolist(), values[0].tolist(), strict=True)) == pytest.approx(
+        {0: 2 - distances[0], 1: 2 - distances[1]}
+    )
+    assert sparsity == 0 and activation.pre(x, directions, bias).tolist() == [pytest.approx([2 - d for d in distances])]
+    # an embedding on a direction is at distance 0, where the distance has no gradient
+    own = directions.clone().requires_grad_()
+    activation(torch.tensor([[1.0, 0.0]]), own, bias, True)[0].sum().backward()
+    assert own.grad.isfinite().all()
+
+
 def test_matryoshka_nests_levels_of_k():
     levels = {k: Matryoshka(32, k).levels for k in (1, 2, 8, 10)}
     assert levels == {1: (None,), 2: (1, None), 8: (1, 2, 4, None), 10: (1, 2, 5, None)}
@@ -127,6 +143,10 @@ def dense_reference(name, sae, x, k):
         band, moved = ((pre - theta).abs() < BANDWIDTH / 2).double() / BANDWIDTH, theta - theta.detach()
         z = pre * (pre > theta) - (theta.detach() * band).detach() * moved
         sparsity = (((pre > theta).double() - band.detach() * moved).sum(1).mean() / k - 1).square()
+    elif name == "distance":
+        near = 2 - torch.cdist(x.double() / x.double().norm(dim=1, keepdim=True),
+                               p["encoder"] / p["encoder"].norm(dim=1, keepdim=True))  # fmt: skip
+        z = torch.zeros_like(near).scatter(1, near.topk(k).indices, near.topk(k).values)
     elif name == "batch_topk":
         kept = positive.flatten().topk(k * len(x))
         z = torch.zeros_like(positive.flatten()).scatter(0, kept.indices, kept.values).view_as(positive)
@@ -163,6 +183,9 @@ def test_loss_and_every_gradient_equal_dense_autograd(name, latents, shift):
     exact, gradients = dense_reference(name, sae, x, k)
     torch.testing.assert_close(loss.double(), exact, atol=0, rtol=1e-5)
     for key, parameter in sae.named_parameters():
+        if gradients[key] is None:  # a parameter that the activation does not read
+            assert parameter.grad is None and (name, key) == ("distance", "encoder_bias")
+            continue
         error = (parameter.grad - gradients[key]).norm() / gradients[key].norm()
         assert error < 1e-5, (key, error)
 
@@ -190,7 +213,8 @@ def test_training_lowers_the_loss_and_reaches_k(name, x, models):
     if name != "relu":  # which starts with half of its latents active, and so with a small loss
         assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert sae.transform(x).nnz / len(x) == pytest.approx(6, rel=0.08)
-    np.testing.assert_allclose(np.linalg.norm(sae.directions, axis=1), 1, atol=1e-5)
+    if name != "distance":  # whose directions have norms of their own
+        np.testing.assert_allclose(np.linalg.norm(sae.directions, axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

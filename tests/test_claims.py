@@ -99,3 +99,15 @@ def test_everybody_is_compared_at_equal_starts_and_at_its_best():
     assert rows["best start", "mean"]["difference"] == pytest.approx(0.3)
     worst = rows["other's best", "mean"]  # shared retrieves best from zero, although it reconstructs worse from there
     assert worst["other_start"] == "zero" and worst["difference"] == pytest.approx(-0.1)
+
+
+def test_a_method_that_has_but_one_start_is_compared_there():
+    score = {("posthoc", "mean"): 0.5, ("posthoc", "zero"): 0.1, ("sparc", "mean"): 0.7}
+    scores = claims.by_seed(
+        {(*name, seed): np.full(4, value + seed) for name, value in score.items() for seed in (1, 2)}
+    )
+    losses = {("posthoc", "mean"): 0.1, ("posthoc", "zero"): 0.2, ("sparc", "mean"): 0.3}
+    rows = list(claims.leads(scores, range(4), losses))
+    assert [row["comparison"] for row in rows] == ["same start", "best start", "other's best"]
+    for row in rows:
+        assert row["other_start"] == "mean" and row["difference"] == pytest.approx(-0.2)

@@ -1,6 +1,8 @@
 import pytest
 import yaml
 
+from xsae.methods import METHODS
+from xsae.run import config
 from xsae.run.config import CONFIGS, load_config, run_name
 from xsae.run.notebooks import left_out
 
@@ -49,6 +51,10 @@ def test_what_a_config_does_not_say_is_the_papers_recipe(tmp_path):
     assert load_config(str(own)).model_dump() == paper | {"kinds": load_config("laptop").kinds}
 
 
+def test_a_config_knows_every_method_in_their_order():
+    assert tuple(METHODS) == config.METHODS
+
+
 def test_skipped_notebooks_are_left_out_with_their_tables(tmp_path):
     assert load_config("laptop", "own.npz").skip == ["07_ablations"]
     own = tmp_path / "own.yaml"
@@ -87,6 +93,11 @@ def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
         ({"synthetic_k": 129}, "synthetic_k: 129 exceeds the 128 latents"),
         ({"ablation_ks": [4, 65]}, "ablation_ks: 65 exceeds the 64 latents"),
         ({"ablation_activations": ["gelu"]}, "`ablation_activations.0`: 'gelu' found; .*'batch_topk'"),
+        ({"methods": ["sparce"]}, "`methods.0`: 'sparce' found; .*'sparc'"),
+        (
+            {"methods": ["shared", "separated", "posthoc", "sparc"]},
+            "methods: 'shared_bias' is missing; the claims need",
+        ),
         ({"kinds": ["colours"]}, "`kinds.0`: 'colours' found; .*'colour'"),
         ({"learning_rate": "5e-4"}, r"`learning_rate`: '5e-4' found; .*write 5.0e-4"),
     ],
@@ -122,6 +133,7 @@ def test_other_files_get_one_line(tmp_path):
         ({"cosines": [float("nan")]}, "`cosines.0`: nan"),
         ({"alphas": [1.0, 1.0]}, r"alphas: \[1.0, 1.0\] holds one twice"),
         ({"cosines": [0.5, 0.5]}, "cosines: .* holds one twice"),
+        ({"methods": ["shared", "shared_bias", "separated", "posthoc"] * 2}, "methods: .* holds one twice"),
         ({"kinds": ["colour"] * 2}, "kinds: .* holds one twice"),
         ({"penalty_factors": [2.0, 2.0]}, "penalty_factors: .* twice"),
         ({"ablation_ks": [4, 4]}, "ablation_ks: .* twice"),

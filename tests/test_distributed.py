@@ -44,6 +44,9 @@ def torchrun(store, processes, method, out, **settings):
         (2, "shared", {"aux_coefficient": 0.5, "latents": 384, "k": 2}),
         (2, "iso_energy", {"iso_energy": 0.5}),
         (2, "group_sparse", {"group_sparse": 0.01}),
+        (2, "masked_group_sparse", {"masked_group_sparse": 0.01}),
+        (2, "vl_sae", {}),
+        (2, "sparc", {"learning_rate": 6e-3}),
     ],
 )
 def test_several_processes_give_the_loss_curve_of_one(store, tmp_path, processes, method, settings):

@@ -74,6 +74,8 @@ def test_what_posthoc_is_shows_in_the_tables(smoke):
     recall = retrieval.query("metric == 'R@10' and variant == 'raw'").groupby("method")["value"].mean()
     assert recall["dense"] > recall["posthoc"] > recall["separated"]
     assert set(retrieval["method"]) == {*METHODS, "dense", "chance"}
+    starts = retrieval.dropna(subset="seed").groupby("method")["bias_start"].agg(set)
+    assert all(starts[name] == ({"mean", "zero"} if own.every_start else {"mean"}) for name, own in METHODS.items())
     ours = retrieval.query("method == 'posthoc' and metric == 'R@1'")
     assert set(zip(ours["bias_start"], ours["variant"], strict=True)) == set(product(("mean", "zero"), VARIANTS))
     reconstruction = pd.read_csv(root / "results/smoke/reconstruction.csv")

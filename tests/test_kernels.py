@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xsae.kernels import decode, scatter_rows, topk_encode
+from xsae.kernels import decode, encode_at, scatter_rows, topk_encode
 
 
 def dense(x, weight, bias, dictionary, k):
@@ -77,3 +77,19 @@ def test_a_bfloat16_product_chooses_but_its_values_are_float32(k):
     torch.testing.assert_close(values, exact.gather(1, indices), rtol=1e-5, atol=1e-5)
     # what it misses of the largest is within the rounding of eight bits
     assert (exact.topk(k, dim=1).values.sum(1) - values.sum(1)).max() < 0.02 * values.sum(1).max()
+
+
+@pytest.mark.parametrize("latents", [40, 400], ids=["full", "sparse"])
+def test_entries_at_latents_chosen_before_and_their_gradients_are_those_of_dense_autograd(latents):
+    torch.manual_seed(0)
+    given = torch.randn(30, 8), torch.randn(latents, 8), torch.randn(latents)
+    chosen = torch.rand(30, latents).topk(3, dim=1).indices  # of any sign
+    ours, exact = [t.clone().requires_grad_() for t in given], [t.double().requires_grad_() for t in given]
+    values, weights = encode_at(*ours, chosen), torch.randn(30, 3)
+    (values * weights).sum().backward()
+    dense = (exact[0] @ exact[1].T + exact[2]).relu().gather(1, chosen)
+    (dense * weights.double()).sum().backward()
+    torch.testing.assert_close(values.double(), dense, atol=1e-5, rtol=1e-5)
+    assert (values == 0).any()
+    for mine, theirs in zip(ours, exact, strict=True):
+        assert (mine.grad - theirs.grad).norm() < 1e-5 * theirs.grad.norm()

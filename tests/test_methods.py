@@ -93,7 +93,10 @@ def test_shared_has_one_order_because_it_has_one_autoencoder(run):
 
 
 def test_what_is_not_there_is_named_with_what_makes_it(run):
-    assert tuple(METHODS) == ("shared", "shared_bias", "iso_energy", "group_sparse", "separated", "posthoc")
+    assert tuple(METHODS) == (
+        "shared", "shared_bias", "iso_energy", "group_sparse", "masked_group_sparse", "shared_encoder", "vl_sae",
+        "sparc", "separated", "posthoc",
+    )  # fmt: skip
     with pytest.raises(FileNotFoundError, match="notebook 02_sae_training makes them"):
         loaded(run[0], "iso_energy")
     with pytest.raises(FileNotFoundError, match="03_alignment"):

@@ -36,9 +36,11 @@ def test_training_finds_the_concepts(method):
     arrays, rows = concepts()
     saes, history = train_saes(method, arrays, rows, SMALL, seed=1)
     last = history[history["epoch"] == 20].set_index("modality")["loss"]
-    assert (last < 0.12).all() and (last < 0.3 * history[history["epoch"] == 1].set_index("modality")["loss"]).all()
+    most = 0.25 if method == "masked_group_sparse" else 0.12  # its training losses have a fifth of the latents hidden
+    assert (last < most).all() and (last < 0.3 * history[history["epoch"] == 1].set_index("modality")["loss"]).all()
     for sae in saes.values():
-        np.testing.assert_allclose(np.linalg.norm(sae.directions, axis=1), 1, atol=1e-5)
+        if method != "vl_sae":
+            np.testing.assert_allclose(np.linalg.norm(sae.directions, axis=1), 1, atol=1e-5)
 
 
 def test_methods_have_equal_width_and_share_as_named():
@@ -93,7 +95,7 @@ def test_the_bias_starts_at_the_mean_of_what_an_autoencoder_trains_on(method):
     rows = {"image": np.arange(90) // 3, "text": np.arange(90)}  # an image that has several texts counts as often
     still = replace(SMALL, learning_rate=1e-12, weight_decay=0.0, epochs=1)
     means = {m: arrays[m][rows[m]].mean(axis=0) for m in arrays}
-    if method not in ("separated", "shared_bias"):
+    if method in ("shared", "iso_energy", "group_sparse"):  # which have one bias for all
         means = dict.fromkeys(means, (means["image"] + means["text"]) / 2)
     for modality, sae in train_saes(method, arrays, rows, still, seed=1)[0].items():
         np.testing.assert_allclose(sae.decoder_bias.detach().numpy(), means[modality], atol=1e-6)

@@ -12,6 +12,7 @@ k on average, none with a weight tuned by hand.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xsae.kernels import batch_topk_encode, encode_above, threshold_encode, topk_encode
@@ -24,6 +25,8 @@ class TopK(nn.Module):
 
     levels = (None,)  # for each m here, a code's first m columns reconstruct, and the loss is their mean; None: all
     fixed_width = True  # whether a code's width is known before it is computed
+    centred = True  # x is an embedding minus the decoder bias, or else the embedding itself
+    unit_rows = True  # directions are held at unit norm
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__()
@@ -31,6 +34,10 @@ class TopK(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
         return *topk_encode(x, weight, bias, self.k), 0.0
+
+    def pre(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """What latents are chosen by, of all of them: x (n, d), weight (L, d), bias (L,) -> (n, L)."""
+        return torch.addmm(bias, x, weight.T)
 
 
 class Matryoshka(TopK):
@@ -47,6 +54,33 @@ class Matryoshka(TopK):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
         return *topk_encode(x, weight, bias, self.k, ordered=True), 0.0
+
+
+class Distance(TopK):
+    """The encoder of VL-SAE (Shen et al. 2025, arXiv 2510.21323): how near an embedding is to a latent's direction.
+
+        pre = 2 - ||x / ||x|| - w / ||w|| ||, from 0 to 2, and the k largest are kept
+
+    So two embeddings that are alike have codes that are alike, whatever the decoders make of them. x is the embedding
+    itself, from which no bias is subtracted; there is no encoder bias (`bias` is not read and stays as it was), and
+    directions have any norm, for the entries of a code are all of nearly one size.
+    """
+
+    centred = False
+    unit_rows = False
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, training: bool) -> Code:
+        # the nearest latents are those of the largest cosine; 1 more than that is never negative
+        above, latents = topk_encode(F.normalize(x), F.normalize(weight), torch.ones_like(bias), self.k)
+        return self._nearness(above - 1), latents, 0.0
+
+    def pre(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return self._nearness(F.normalize(x) @ F.normalize(weight).T)
+
+    @staticmethod
+    def _nearness(cosines: Tensor) -> Tensor:
+        """2 minus the distance of two unit vectors, by their cosine; where they are one, without a gradient."""
+        return 2 - (2 - 2 * cosines).clamp_min(1e-12).sqrt()
 
 
 class BatchTopK(TopK):
@@ -147,6 +181,7 @@ class _Jump(torch.autograd.Function):
 
 
 ACTIVATIONS = {
-    "topk": TopK, "batch_topk": BatchTopK, "relu": ReLU, "jumprelu": JumpReLU, "matryoshka": Matryoshka
+    "topk": TopK, "batch_topk": BatchTopK, "relu": ReLU, "jumprelu": JumpReLU, "matryoshka": Matryoshka,
+    "distance": Distance,
 }  # fmt: skip
-BY_ROW = ("topk", "matryoshka")  # those by which a row's code depends on no other row
+BY_ROW = ("topk", "matryoshka", "distance")  # those by which a row's code depends on no other row

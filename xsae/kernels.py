@@ -77,14 +77,32 @@ class _Encode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        x, weight, indices = ctx.saved_tensors
-        if grad.is_cuda:
-            grad_weight, grad_bias = _gpu().scatter_rows(indices, grad, x, len(weight))
-        else:
-            grad_weight = scatter_rows(indices, grad, x, len(weight))
-            grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
-        grad_x = decode(grad, indices, weight) if ctx.needs_input_grad[0] else None
-        return grad_x, grad_weight, grad_bias, None, None
+        return *_encode_gradients(ctx, grad), None, None
+
+
+class _EncodeAt(torch.autograd.Function):
+    """The entries of pre = x weight^T + bias at indices (n, w), distinct in a row; no others are computed."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, indices)
+        return sampled(x, weight, indices) + bias[indices]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        return *_encode_gradients(ctx, grad), None
+
+
+def _encode_gradients(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The gradients to x, weight and bias of the entries that an encoder took, from those to the entries (n, w)."""
+    x, weight, indices = ctx.saved_tensors
+    if grad.is_cuda:
+        grad_weight, grad_bias = _gpu().scatter_rows(indices, grad, x, len(weight))
+    else:
+        grad_weight = scatter_rows(indices, grad, x, len(weight))
+        grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
+    grad_x = decode(grad, indices, weight) if ctx.needs_input_grad[0] else None
+    return grad_x, grad_weight, grad_bias
 
 
 def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
@@ -130,6 +148,11 @@ def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool =
 
     values, indices = _Encode.apply(x, weight, bias, select, _BLOCK // len(weight))
     return values.relu(), indices  # rectified after the selection: a rectified pre-activation has the same largest
+
+
+def encode_at(x: Tensor, weight: Tensor, bias: Tensor, indices: Tensor) -> Tensor:
+    """ReLU(x weight^T + bias) at latents chosen before, indices int64 (n, w), distinct in a row: values (n, w) >= 0."""
+    return _EncodeAt.apply(x, weight, bias, indices).relu()
 
 
 def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,11 @@
-"""The paper's methods under one contract: codes of every modality in one order of latents.
+"""The paper's methods and others' under one contract: codes of every modality in one order of latents.
 
 | method | autoencoders | trained on | latents in one order because |
 |---|---|---|---|
 | `shared` | one | reconstruction | they are the same ones |
 | `shared_bias` | one, with a decoder bias per modality | reconstruction | they are the same ones |
 | `iso_energy`, `group_sparse` | one | reconstruction + a penalty on the codes of pairs | they are the same ones |
+| `masked_group_sparse`, `shared_encoder`, `vl_sae`, `sparc` | see `baselines` | see there | they are trained as one |
 | `separated` | one per modality | reconstruction | they are not: index i means something else on each side |
 | `posthoc` | those of `separated` | reconstruction | an `Alignment` re-indexes each but the first |
 """
@@ -23,11 +24,12 @@ from scipy import sparse
 from xsae import files
 from xsae.activations import BY_ROW
 from xsae.alignment import Alignment
+from xsae.baselines import cross_reconstruction, global_topk, masked, start_decoders
 from xsae.batches import check
 from xsae.hub import Shared, card
-from xsae.penalties import Penalty, group_sparse, iso_energy
+from xsae.penalties import Penalty, group_sparse, iso_energy, of_codes
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, fit, start_at_means
+from xsae.training import Encode, TrainingConfig, alone, fit, start_at_means
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,20 @@ class Recipe:
 
     build: modalities, a config whose `latents` is the width of all autoencoders together, and a seed -> the untrained
     autoencoder of each modality. penalty: added to the loss, weighted by the setting of the method's name. trained_as:
-    the method whose autoencoders it takes as they are, if it trains none.
+    the method whose autoencoders it takes as they are, if it trains none. encode: how the codes of a training batch are
+    chosen. topk: whether it is defined for exactly k active latents alone. every_start: whether a run has it from every
+    start of the decoder bias, as it has what the paper compares, or from the first alone.
     """
 
     label: str
-    colour: str  # Okabe and Ito's colours, safe for colour-blind readers
+    colour: str  # Okabe and Ito's, then others that stay apart from these for colour-blind readers
     marker: str
     build: Callable[[Sequence[str], SAEConfig, int], dict[str, SparseAutoencoder]]
     penalty: Penalty | None = None
     trained_as: str = ""
+    encode: Encode = alone
+    topk: bool = False
+    every_start: bool = True
 
 
 def _one(modalities: Sequence[str], config: SAEConfig, seed: int, own: Sequence[str] = ()) -> dict:
@@ -62,18 +69,42 @@ def _one_with_biases(modalities: Sequence[str], config: SAEConfig, seed: int) ->
 
 def _one_each(modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
     """An autoencoder per modality, with an equal share of the latents."""
-    each = replace(config, latents=config.latents // len(modalities))
+    each = _share(modalities, config)
     return {m: SparseAutoencoder(each, seed=1000 * seed + place) for place, m in enumerate(modalities)}
+
+
+def _one_encoder(modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
+    """One encoder, and a dictionary and a decoder bias per modality; all dictionaries together are as wide as one."""
+    return _one(modalities, _share(modalities, config), seed, ["dictionary", "decoder_bias"])
+
+
+def _one_encoder_of_distances(modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
+    saes = _one_encoder(modalities, replace(config, activation="distance"), seed)
+    start_decoders(list(saes.values()), 1000 * seed)
+    return saes
+
+
+def _share(modalities: Sequence[str], config: SAEConfig) -> SAEConfig:
+    return replace(config, latents=config.latents // len(modalities))
 
 
 METHODS = {
     "shared": Recipe("shared", "#D55E00", "o", _one),
     "shared_bias": Recipe("shared + bias", "#009E73", "^", _one_with_biases),
-    "iso_energy": Recipe("Iso-Energy", "#E69F00", "v", _one, iso_energy),
-    "group_sparse": Recipe("group-sparse", "#CC79A7", "P", _one, group_sparse),
+    "iso_energy": Recipe("Iso-Energy", "#E69F00", "v", _one, of_codes(iso_energy)),
+    "group_sparse": Recipe("group-sparse", "#CC79A7", "P", _one, of_codes(group_sparse)),
+    "masked_group_sparse": Recipe(
+        "masked group-sparse", "#DDCC77", "p", _one_with_biases, of_codes(group_sparse), encode=masked,
+        every_start=False,
+    ),
+    "shared_encoder": Recipe("shared encoder", "#882255", "X", _one_encoder, every_start=False),
+    "vl_sae": Recipe("VL-SAE", "#6B4C2A", "h", _one_encoder_of_distances, topk=True, every_start=False),
+    "sparc": Recipe(
+        "SPARC", "#332288", "*", _one_each, cross_reconstruction, encode=global_topk, topk=True, every_start=False
+    ),
     "separated": Recipe("separated", "#56B4E9", "s", _one_each),
     "posthoc": Recipe("post-hoc", "#0072B2", "D", _one_each, trained_as="separated"),
-}
+}  # fmt: skip
 OWN_DATA = TrainingConfig(latents=0, k=8, epochs=5, patience=3, max_steps=10_000, batch_size=256)
 TRAINED = tuple(name for name, recipe in METHODS.items() if not recipe.trained_as)
 
@@ -89,15 +120,18 @@ def train_saes(
     """Train one method on paired modalities: the autoencoder of each modality, and the training curve.
 
     arrays: modality -> float (n_m, d) matrix; rows: modality -> int (n_pairs,), row i of each being one pair. With
-    `shared` every modality maps to the same object. The total width is equal whatever the method. `progress` is the
-    label of a progress bar, if one is wanted. Raises ValueError, before anything is trained, for an unknown method or
-    activation, a k above the latents, a penalty on one modality, or data that are no pairs, not finite or constant.
+    `shared` every modality maps to the same object. The total width, of all dictionaries, is equal whatever the method.
+    `progress` is the label of a progress bar, if one is wanted. Raises ValueError, before anything is trained, for an
+    unknown method or activation, or one that the method is not defined for, a k above the latents, a penalty on one
+    modality, or data that are no pairs, not finite or constant.
     """
     if method not in TRAINED:
         raise ValueError(f"method: {method!r} is unknown; one of {', '.join(TRAINED)}")
     recipe, modalities = METHODS[method], list(arrays)
     if recipe.penalty and len(modalities) < 2:
         raise ValueError(f"method: {method!r} compares the codes of modalities; 1 found in `arrays`, 2 are needed")
+    if recipe.topk and config.activation != "topk":
+        raise ValueError(f"activation: {config.activation!r} found; {method!r} is defined for `topk` alone")
     check(arrays, rows, unit=config.normalize)
     dim = arrays[modalities[0]].shape[1]
     total = config.width(len(rows[modalities[0]]), dim)
@@ -105,14 +139,14 @@ def train_saes(
     data = [[of[m] for m in modalities] for of in (arrays, rows)]
     if config.bias_start == "mean":
         start_at_means(list(saes.values()), *data)
-    history = fit(list(saes.values()), *data, config, seed, progress, penalty_of(method, config))
+    history = fit(list(saes.values()), *data, config, seed, progress, penalty_of(method, config), recipe.encode)
     return saes, pd.DataFrame([record | {"modality": modalities[record["modality"]]} for record in history])
 
 
 def penalty_of(method: str, config: TrainingConfig) -> Penalty | None:
     """A method's penalty with the weight that a config gives it; None where the method has none."""
     penalty, weight = METHODS[method].penalty, getattr(config, method, None)
-    return penalty and (lambda *codes: weight * penalty(*codes))
+    return penalty and (lambda *of_batch: weight * penalty(*of_batch))
 
 
 class Pairs(Protocol):
@@ -144,7 +178,9 @@ class Method(Shared):
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        shared = "one for all" if len({id(sae.encoder) for sae in self.saes.values()}) == 1 else "one each"
+        own = {name: len({id(getattr(sae, name)) for sae in self.saes.values()}) for name in ("encoder", "dictionary")}
+        kinds = {(1, 1): "one for all", (1, len(self.saes)): "one encoder for all"}
+        shared = kinds.get(tuple(own.values()), "one each")
         aligned = "".join(f"; {own} by {alignment}" for own, alignment in self.alignments.items())
         return f"Method of {', '.join(self.saes)}, {shared}: {next(iter(self.saes.values()))}{aligned}"
 

@@ -4,14 +4,22 @@ A code is what `SparseAutoencoder.encode` gives: values (n, w) >= 0 and latents 
 of all modalities is one pair. No (n, L) matrix is made, and gradients are those of dense autograd.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from xsae import processes
+
 Code = tuple[Tensor, Tensor]
-Penalty = Callable[..., Tensor]  # of the codes of all modalities
+# of the codes, the autoencoder and the inputs (n, d) of each modality; of several processes, this one's part
+Penalty = Callable[[Sequence[Code], Sequence, Sequence[Tensor]], Tensor]
+
+
+def of_codes(penalty: Callable[..., Tensor]) -> Penalty:
+    """A penalty that reads nothing but the codes of all modalities, and is a mean over the pairs of the batch."""
+    return lambda codes, saes, x: penalty(*codes) / processes.count()
 
 
 def iso_energy(*codes: Code) -> Tensor:

@@ -22,8 +22,8 @@ from xsae.kernels import decode
 @dataclass(frozen=True)
 class SAEConfig:
     """What a checkpoint must know. `dim`: embedding size d; `latents`: L; `k`: active latents per embedding (their mean
-    number, but for `topk` and `matryoshka`); `normalize`: inputs are scaled to unit norm inside the model, so that no
-    caller can forget it; `activation`: one of `ACTIVATIONS`."""
+    number, but for `topk`, `matryoshka` and `distance`); `normalize`: inputs are scaled to unit norm inside the model,
+    so that no caller can forget it; `activation`: one of `ACTIVATIONS`."""
 
     dim: int
     latents: int
@@ -50,6 +50,7 @@ class SparseAutoencoder(nn.Module, Shared):
         z    = activation(pre)                         `topk`: the k largest entries of ReLU(pre), else 0
         x^   = W_dec^T z + b_dec                       W_dec: `dictionary` (L, d), unit rows; b_dec: `decoder_bias` (d,)
 
+    `distance` is another encoder, and leaves the dictionary its norms: see `activations.Distance`.
     The dictionary starts as the encoder's rows; the encoder is initialised like nn.Linear; biases start at zero
     here, and the decoder's where `methods.train_saes` puts it.
     `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's; a checkpoint's folder is their format.
@@ -74,12 +75,12 @@ class SparseAutoencoder(nn.Module, Shared):
         return f"SparseAutoencoder of d = {own.dim}, {own.latents} latents, k = {own.k}, {own.activation}"
 
     def twin(self, own: Sequence[str] = ()) -> Self:
-        """An autoencoder with the parameters of this one, the very tensors, but for those named in `own`."""
+        """An autoencoder with the parameters of this one, the very tensors, and copies of those named in `own`."""
         other = type(self)(self.config)
         for name, parameter in self.named_parameters():
-            if name not in own:
-                module, _, leaf = name.rpartition(".")
-                setattr(other.get_submodule(module), leaf, parameter)
+            module, _, leaf = name.rpartition(".")
+            mine = nn.Parameter(parameter.detach().clone()) if name in own else parameter
+            setattr(other.get_submodule(module), leaf, mine)
         return other
 
     def inputs(self, x: Tensor) -> Tensor:
@@ -100,7 +101,12 @@ class SparseAutoencoder(nn.Module, Shared):
 
     def activate(self, x: Tensor, training: bool) -> Code:
         """`encode`, told whether x is a batch to learn from, and the sparsity loss: see `activations`."""
-        return self.activation(self.inputs(x) - self.decoder_bias, self.encoder, self.encoder_bias, training)
+        return self.activation(self.inputs(x) - self.offset, self.encoder, self.encoder_bias, training)
+
+    @property
+    def offset(self) -> Tensor:
+        """What is subtracted from `inputs(x)` before it is encoded (d,): b_dec, or 0 with an encoder of distances."""
+        return self.decoder_bias if self.activation.centred else torch.zeros_like(self.decoder_bias)
 
     def decode(self, values: Tensor, latents: Tensor) -> Tensor:
         """values (n, w), latents (n, w) -> reconstruction (n, d) of `inputs(x)`."""
@@ -112,7 +118,9 @@ class SparseAutoencoder(nn.Module, Shared):
 
     @torch.no_grad()
     def normalize_dictionary(self) -> None:
-        """Scale every direction to unit norm, in place; called after every optimiser step."""
+        """Scale every direction to unit norm, in place, unless they have norms of their own; after every step."""
+        if not self.activation.unit_rows:
+            return
         self.dictionary.div_(self.dictionary.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     # --- arrays in, arrays out: what alignment and evaluation work on ---
@@ -199,12 +207,12 @@ class SparseAutoencoder(nn.Module, Shared):
         return model
 
     def _check_weights(self, where: str) -> None:
-        """Raise ValueError for weights that are not finite, or directions that are not of unit norm."""
+        """Raise ValueError for weights that are not finite, or directions that are not of unit norm but should be."""
         for name, own in self.state_dict().items():
             if not own.isfinite().all():
                 raise ValueError(f"{where}: {name} holds NaN or infinity; an autoencoder's weights are finite")
         norms = self.dictionary.detach().norm(dim=1)
-        if not torch.allclose(norms, torch.ones_like(norms), atol=1e-3):
+        if self.activation.unit_rows and not torch.allclose(norms, torch.ones_like(norms), atol=1e-3):
             worst = norms[(norms - 1).abs().argmax()]
             raise ValueError(f"{where}: dictionary: directions of unit norm expected, one of norm {worst:.3g} found")
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Real
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from xsae import processes
-from xsae.activations import BY_ROW
+from xsae.activations import BY_ROW, Code
 from xsae.batches import epoch
 from xsae.penalties import Penalty
 from xsae.sae import SparseAutoencoder
@@ -35,12 +35,13 @@ class TrainingConfig:
     `fit`; `max_steps` is then the most it may take. `bias_start`: where the decoder bias starts; `mean` is the mean of
     what the autoencoder trains on, `zero` is the published start. `sum_losses`: the loss is the sum of the modalities'
     and not their mean, as in the released synthetic trainers; a penalty then weighs half as much. `aux_coefficient`:
-    weight of the AuxK loss, 0 = off as published. `iso_energy`, `group_sparse`: weight of the penalty of the method of
-    that name. `decay`: whether the learning rate falls after the warm-up, or stays, as in the released synthetic
-    training. `normalize`: whether rows are scaled to unit norm before all else; the released configs train on them as
-    they are. `device`: `cpu`, or `cuda`, where runs are not the same to the bit; `auto` becomes `cuda` where there is a
-    GPU, else `cpu`. `precision`: of the product that latents are chosen by in training, `float32` or `bfloat16`,
-    several times faster on processors that have it; all else is float32 (`benchmarks.training` has both).
+    weight of the AuxK loss, 0 = off as published. `iso_energy`, `group_sparse`, `masked_group_sparse`, `sparc`: weight
+    of the penalty of the method of that name. `decay`: whether the learning rate falls after the warm-up, or stays, as
+    in the released synthetic training. `normalize`: whether rows are scaled to unit norm before all else; the released
+    configs train on them as they are. `device`: `cpu`, or `cuda`, where runs are not the same to the bit; `auto`
+    becomes `cuda` where there is a GPU, else `cpu`. `precision`: of the product that latents are chosen by in training,
+    `float32` or `bfloat16`, several times faster on processors that have it; all else is float32 (`benchmarks.training`
+    has both).
     """
 
     latents: int = 8192
@@ -58,6 +59,8 @@ class TrainingConfig:
     aux_coefficient: float = 0.0
     iso_energy: float = 1.0e-4
     group_sparse: float = 0.05
+    masked_group_sparse: float = 0.05
+    sparc: float = 1.0
     activation: str = "topk"
     decay: bool = True
     normalize: bool = True
@@ -84,7 +87,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if type(value) is not int or value < low:
                 raise ValueError(f"{name}: {value!r:.40} found; an int of at least {low} is needed")
-        weights = ("weight_decay", "aux_coefficient", "iso_energy", "group_sparse")
+        weights = ("weight_decay", "aux_coefficient", "iso_energy", "group_sparse", "masked_group_sparse", "sparc")
         bounds = {"warmup": (0, 1), **dict.fromkeys(weights, (0, math.inf))}
         bounds |= dict.fromkeys(("learning_rate", "clip_norm"), (sys.float_info.min, math.inf))
         for name, (low, high) in bounds.items():
@@ -123,11 +126,22 @@ def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> 
     target is the detached residual x - x_hat, so no bias enters; the loss is 0 where dead latents predict it exactly.
     """
     residual = (x - x_hat).detach()
-    pre = torch.addmm(sae.encoder_bias[dead], x - sae.decoder_bias.detach(), sae.encoder[dead].T).relu()
+    pre = sae.activation.pre(x - sae.offset.detach(), sae.encoder[dead], sae.encoder_bias[dead]).relu()
     values, latents = pre.topk(min(sae.config.dim // 2, len(dead)), dim=1)
     codes = torch.zeros_like(pre).scatter(1, latents, values)
     missed = processes.total(residual.square().sum()).clamp_min(1e-12)
     return (codes @ sae.dictionary[dead] - residual).square().sum() / missed
+
+
+# The codes of a training batch: autoencoders, the inputs (n, d) of each, and what draws at random -> a code for each in
+# turn, computed when it is asked for.
+Encode = Callable[[Sequence[SparseAutoencoder], Sequence[Tensor], np.random.Generator | None], Iterator[Code]]
+
+
+def alone(saes: Sequence[SparseAutoencoder], x: Sequence[Tensor], _: np.random.Generator | None) -> Iterator[Code]:
+    """What most methods do: no modality's code depends on another's."""
+    for sae, own in zip(saes, x, strict=True):
+        yield sae.activate(own, training=True)
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> None:
@@ -173,7 +187,8 @@ class Trainer:
     optimiser over all parameters, and their gradients are clipped together, as in the released code. `steps`: of the
     whole training, which the learning rate is planned over, or None where they are not known: the rate then stays until
     `decay_over` is called. `penalty`: of the codes of all modalities, added to the loss. `idle_limit`: steps without
-    firing after which a latent counts as dead for the AuxK loss.
+    firing after which a latent counts as dead for the AuxK loss. `encode`: how the codes of a batch are chosen, with
+    the random draws of `generator`.
 
     The dictionary's gradient keeps its part along the directions, which scaling them to unit norm then undoes: the
     published recipe scales, and says nothing of projecting it onto the sphere's tangent first. With the projection the
@@ -187,9 +202,12 @@ class Trainer:
         steps: int | None,
         penalty: Penalty | None = None,
         idle_limit: int = 1000,
+        encode: Encode = alone,
+        generator: np.random.Generator | None = None,
     ) -> None:
         self.config, self.penalty, self.idle_limit, self.done = config, penalty, idle_limit, 0
-        self.n_modalities = len(saes)
+        self.encode, self.generator = encode, generator
+        self.saes, self.n_modalities = saes, len(saes)
         # neighbours that are one autoencoder encode together: one product in the place of several
         self.groups = [(sae, len(list(same))) for sae, same in groupby(saes, key=lambda sae: sae)]
         self.parameters = list(dict.fromkeys(parameter for sae in saes for parameter in sae.parameters()))
@@ -206,6 +224,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         # where no number that the processor must know comes up in a step, a GPU repeats it as one graph
         fixed = all(sae.activation.fixed_width for sae in saes) and not config.aux_coefficient
+        fixed &= encode is alone  # else it may draw at random, and a graph would repeat one draw
         self.graph = _Graph(self._learn) if on_gpu and fixed and processes.count() == 1 else None
 
     def _rate(self, step: int) -> float:
@@ -231,12 +250,14 @@ class Trainer:
         """All of a step but what the processor keeps count of."""
         config, batch = self.config, len(x) // self.n_modalities
         each = 1.0 if config.sum_losses else 1 / self.n_modalities  # a modality's weight in the loss
-        loss, losses, codes, seen = 0.0, [], [], []
-        for (sae, n), part in zip(self.groups, x.split([n * batch for _, n in self.groups]), strict=True):
-            part = sae.inputs(part)
+        loss, losses, codes, seen, inputs = 0.0, [], [], [], []
+        parts = x.split([n * batch for _, n in self.groups])
+        parts = [sae.inputs(part) for (sae, _), part in zip(self.groups, parts, strict=True)]
+        encoded = self.encode([sae for sae, _ in self.groups], parts, self.generator)
+        for (sae, n), part in zip(self.groups, parts, strict=True):
             precision = PRECISIONS[config.precision]
             with torch.autocast(x.device.type, precision, enabled=precision != x.dtype):
-                values, latents, sparsity = sae.activate(part, training=True)
+                values, latents, sparsity = next(encoded)
             for m in sae.activation.levels:  # Matryoshka has several, of which the last is the whole code
                 x_hat = sae.decode(values[:, :m], latents[:, :m])
                 own = [normalised_loss(*both) for both in zip(x_hat.chunk(n), part.chunk(n), strict=True)]
@@ -244,9 +265,10 @@ class Trainer:
             loss = loss + n * each * sparsity
             losses += own
             codes += zip(values.chunk(n), latents.chunk(n), strict=True)
+            inputs += part.chunk(n)
             seen.append((sae, n * each, part, x_hat, values, latents))
         if self.penalty:
-            loss = loss + self.penalty(*codes) / processes.count()
+            loss = loss + self.penalty(codes, self.saes, inputs)
         if config.aux_coefficient:
             loss = loss + config.aux_coefficient * self._aux(seen)
         loss.backward()
@@ -282,12 +304,13 @@ def fit(
     seed: int,
     progress: str | None = None,
     penalty: Penalty | None = None,
+    encode: Encode = alone,
 ) -> list[dict]:
     """Train the autoencoders in place on paired modalities; one modality is a list of one.
 
     saes, arrays, rows: per modality its autoencoder, a (n_m, d) matrix (memory-mapped is fine), and int (n_pairs,), the
     matrix row of each pair. The loss is the mean of the modalities' normalised losses, a batch being the same pairs in
-    each, plus `penalty` of the codes of all modalities, if any.
+    each, plus `penalty` of the codes of all modalities, if any. `encode`: how codes of a batch are chosen.
 
     With `config.patience` a tenth of the pairs is set aside, and their loss is looked at every `CHECK` steps, from
     `epochs` passes on. When it has not fallen by half a percent for `patience` looks, the learning rate falls to zero
@@ -315,7 +338,8 @@ def fit(
     for sae in saes:
         sae.to(config.device)
     arrays = [_on_device(array, config.device, len(arrays)) for array in arrays]
-    trainer = Trainer(saes, config, None if config.patience else planned, penalty, idle_limit=per_epoch)
+    steps, own = None if config.patience else planned, generator.spawn(1)[0]  # its draws leave the pairs' order alone
+    trainer = Trainer(saes, config, steps, penalty, per_epoch, encode, own)
     ending = _Ending(trainer, config, planned, lambda: held_out_losses(saes, aside))
     history = []
     bar = tqdm(total=ending.steps, desc=progress, disable=progress is None, mininterval=1)

@@ -115,14 +115,16 @@ def leads(
     Yields:
         `comparison`, `bias_start` (of ours), `other`, `other_start`, and `interval` of the difference. Comparisons are
         "same start"; "best start", each method at the start that it reconstructs best from; and "other's best", where
-        the other has the start at which it scores best, and ours still the one that it reconstructs best from.
+        the other has the start at which it scores best, and ours still the one that it reconstructs best from. A method
+        that has not all starts is compared at those it has.
     """
-    starts = list(dict.fromkeys(start for _, start in scores))
+    starts = [start for method, start in scores if method == ours]
     own_best = min(starts, key=lambda start: losses[ours, start])
     for other in dict.fromkeys(method for method, _ in scores if method != ours):
-        by_loss = min(starts, key=lambda start: losses[other, start])
-        by_score = max(starts, key=lambda start: scores[other, start].mean())
-        pairs = [("same start", start, start) for start in starts]
+        theirs = [start for start in starts if (other, start) in scores]
+        by_loss = min(theirs, key=lambda start: losses[other, start])
+        by_score = max(theirs, key=lambda start: scores[other, start].mean())
+        pairs = [("same start", start, start) for start in theirs]
         pairs += [("best start", own_best, by_loss), ("other's best", own_best, by_score)] if len(starts) > 1 else []
         for comparison, start, other_start in pairs:
             found = interval(scores[ours, start] - scores[other, other_start], units)

@@ -21,6 +21,11 @@ SKIPPABLE = (
     "01_heterogeneity", "01b_theory", "04_retrieval", "05_steering", "06_monosemanticity", "07_ablations",
     "09_alignments", "10_explorer",
 )  # fmt: skip
+METHODS = (
+    "shared", "shared_bias", "iso_energy", "group_sparse", "masked_group_sparse", "shared_encoder", "vl_sae", "sparc",
+    "separated", "posthoc",
+)  # fmt: skip
+CLAIMED = ("shared", "shared_bias", "separated", "posthoc")  # the methods that the claims are about
 # How the names of settings begin that one notebook alone reads
 READ_BY = {
     "01b_theory": ("synthetic_", "cosines", "penalty_factors"),
@@ -45,6 +50,7 @@ class Config(BaseModel):
     n_test_scenes: Annotated[int, Field(ge=10, le=MOST)] = 2000
     backbones: Annotated[list[str] | None, Field(description="[] = the synthetic experiments alone")] = None
     retrain: bool = False
+    methods: Annotated[list[Literal[METHODS]], Field(description="what is compared; [] = every method")] = []
     latents: Annotated[int, Field(ge=0, le=MOST, description="of all autoencoders together; 0 = as data allow")] = 8192
     k: Annotated[int, Field(ge=1, le=MOST)] = 32
     epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
@@ -103,6 +109,8 @@ class Config(BaseModel):
         for name, values in self:
             if isinstance(values, list) and len(set(values)) != len(values):
                 raise ValueError(f"{name}: {values} holds one twice")
+        if self.methods and (missing := [name for name in CLAIMED if name not in self.methods]):
+            raise ValueError(f"methods: {missing[0]!r} is missing; the claims need {', '.join(CLAIMED)}")
         if unused := sorted(set(self.models) - set(self.backbones)):
             raise ValueError(f"models: {unused[0]!r} is none of the backbones; they are {', '.join(self.backbones)}")
         for name in ("models", "classes", "extraction_jobs"):

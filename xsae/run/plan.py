@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from xsae.data.encoders import resolve
 from xsae.data.sources import CC3M
-from xsae.methods import TRAINED
+from xsae.methods import METHODS, TRAINED
 from xsae.run.config import Config
 
 TFLOPS = 200  # float16 operations a second, in 10^12, that an encoder is assumed to sustain on an H100-class card
@@ -64,7 +64,8 @@ def plan(config: Config) -> str:
     for name in config.backbones:
         dim, image, text = _cost(config.models.get(name, name))
         embed = (images * image + captions * text) / (TFLOPS * 1e12) / 3600
-        trainings = len(config.seeds) * len(TRAINED) * len(config.bias_starts)
+        trained = [METHODS[name] for name in config.methods or TRAINED if name in TRAINED]
+        trainings = len(config.seeds) * sum(len(config.bias_starts) if own.every_start else 1 for own in trained)
         steps = trainings * config.epochs * train // config.batch_size
         learn = steps * STEP * dim / 512 / 3600
         saes = trainings * 2 * config.latents * dim * 4

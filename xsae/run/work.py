@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from xsae.checkpoints import fingerprint, is_trained, load
 from xsae.data.store import EmbeddingStore, open_store
-from xsae.methods import Method, pair_codes, posthoc
+from xsae.methods import METHODS, Method, pair_codes, posthoc
 from xsae.report import plots
 from xsae.run import pool, results
 from xsae.run.jobs import load_method, train_on_store
@@ -52,6 +52,7 @@ class Run:
             for (name, store), method, (start, config), seed in product(
                 self.stores.items(), methods, starts.items(), seeds
             )
+            if METHODS[method].every_start or start == next(iter(starts))
         }
         todo = [
             (*job, seed)
@@ -83,19 +84,28 @@ class Run:
     def methods(
         self, methods: Sequence[str], seeds: Sequence[int], starts: Sequence[str], backbones: Sequence[str] = ()
     ) -> Iterator[tuple[dict[str, Any], Method]]:
-        """What is trained and aligned: the settings `backbone`, `bias_start`, `method`, `seed`, and the method."""
-        for name, start, method, seed in product(backbones or self.stores, starts, methods, seeds):
-            settings = {"backbone": name, "bias_start": start, "method": method, "seed": seed}
-            yield settings, load_method(self.paths, **settings, data_hash=self.stores[name].fingerprint)
+        """What is trained and aligned: its `settings`, and the method."""
+        for settings in self.settings(methods, seeds, starts, backbones):
+            store = self.stores[settings["backbone"]]
+            yield settings, load_method(self.paths, **settings, data_hash=store.fingerprint)
+
+    def settings(
+        self, methods: Sequence[str], seeds: Sequence[int], starts: Sequence[str], backbones: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """`backbone`, `bias_start`, `method` and `seed` of what there is; some methods have the first start alone."""
+        return [
+            {"backbone": name, "bias_start": start, "method": method, "seed": seed}
+            for name, start, method, seed in product(backbones or self.stores, starts, methods, seeds)
+            if METHODS[method].every_start or start == starts[0]
+        ]
 
     def each(
         self, work: Callable, methods: Sequence[str], seeds: Sequence[int], starts: Sequence[str], *more: Any
     ) -> Iterator[tuple[dict[str, Any], Any]]:
         """Have a function of `jobs` done for each trained method, side by side: settings, and what it returns."""
-        settings = list(product(self.stores, starts, methods, seeds))
-        found = pool.run(work, [(self.name, *own, *more) for own in settings], work.__name__)
-        for own, result in zip(settings, found, strict=True):
-            yield dict(zip(("backbone", "bias_start", "method", "seed"), own, strict=True)), result
+        settings = self.settings(methods, seeds, starts)
+        found = pool.run(work, [(self.name, *own.values(), *more) for own in settings], work.__name__)
+        yield from zip(settings, found, strict=True)
 
     def write(self, name: str, frame: pd.DataFrame | list[pd.DataFrame]) -> pd.DataFrame:
         """Write results/<run>/<name>.csv; parts are put together first. Returns what was written."""

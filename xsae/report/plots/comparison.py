@@ -74,7 +74,7 @@ def _by_method(axis: Axes, frame: pd.DataFrame, setting: str, starts: Sequence[s
         for place, method in enumerate(methods):
             own = frame[(frame["method"] == method) & (frame["bias_start"] == start)]
             seeds = 100 * own.groupby(setting)["value"].agg(["mean", "std"]).reindex(settings)
-            at = np.arange(len(settings)) + 0.13 * (place - (len(methods) - 1) / 2) + 0.05 * shift
+            at = np.arange(len(settings)) + 0.78 * ((place + 0.5) / len(methods) - 0.5) + 0.05 * shift
             look = look_of(method) | {"label": None if shift else METHOD_NAMES[method], "fillstyle": FILL[shift]}
             axis.errorbar(at, seeds["mean"], seeds["std"], capsize=2, ls="", **look)
     for method, line, label in (("dense", "--", "dense embedding (ceiling)"), ("chance", ":", "chance")):
@@ -104,6 +104,8 @@ def intervals(frame: pd.DataFrame, setting: str, metric: str) -> Figure:
         own = own.pivot(index=["other", setting], columns="metric", values="value")
         for place, (value, marker) in enumerate(zip(settings, cycle("os^vDP"), strict=False)):
             for row, other in enumerate(others):
+                if (other, value) not in own.index:  # it has not this start
+                    continue
                 mean, low, high = own.loc[(other, value), ["difference", "low", "high"]]
                 axis.errorbar(
                     mean, row + 0.6 * ((place + 0.5) / len(settings) - 0.5), xerr=[[mean - low], [high - mean]],

@@ -51,10 +51,12 @@ def reconstruction(frame: pd.DataFrame) -> Figure:
         for place, method in enumerate(methods):
             for shift, start in enumerate(starts):
                 values = own[(own["method"] == method) & (own["bias_start"] == start)]["value"]
+                if values.empty:  # it has not this start
+                    continue
                 at, alpha = place + 0.4 * shift - 0.2 * (len(starts) - 1), 0.3 if shift else 0.9
                 axis.bar(at, values.mean(), 0.36, color=METHOD_COLOURS[method], alpha=alpha)
                 axis.plot([at] * len(values), values, ".", color="black", markersize=4)
-        axis.set_xticks(range(len(methods)), [METHOD_NAMES[m] for m in methods], rotation=20, ha="right", fontsize=8)
+        axis.set_xticks(range(len(methods)), [METHOD_NAMES[m] for m in methods], rotation=35, ha="right", fontsize=8)
     for shift, start in enumerate(starts):
         label = f"bias starts at {START[start]}"
         axes[0].bar([0], [0], color="black", alpha=0.3 if shift else 0.9, label=label)
