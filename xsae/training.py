@@ -38,10 +38,10 @@ class TrainingConfig:
     weight of the AuxK loss, 0 = off as published. `iso_energy`, `group_sparse`, `masked_group_sparse`, `sparc`: weight
     of the penalty of the method of that name. `decay`: whether the learning rate falls after the warm-up, or stays, as
     in the released synthetic training. `normalize`: whether rows are scaled to unit norm before all else; the released
-    configs train on them as they are. `device`: `cpu`, or `cuda`, where runs are not the same to the bit; `auto`
-    becomes `cuda` where there is a GPU, else `cpu`. `precision`: of the product that latents are chosen by in training,
-    `float32` or `bfloat16`, several times faster on processors that have it; all else is float32 (`benchmarks.training`
-    has both).
+    configs train on them as they are. `device`: `cpu`, or `cuda`, where a run is the same to the bit on the same card
+    for `topk`; `auto` becomes `cuda` where there is a GPU, else `cpu`. `precision`: of the product that latents are
+    chosen by in training, `float32` or `bfloat16`, several times faster on processors that have it; all else is float32
+    (`benchmarks.training` has both).
     """
 
     latents: int = 8192
