@@ -21,6 +21,7 @@ from scipy import sparse
 from xsae.evaluation._ranking import unit_directions
 
 Labels = Sequence[Collection[str]]
+_FOLLOWING = "topic:"  # labels that follow from others: a pictogram's topic does from the pictogram
 _COLUMNS = ("concept", "cosine", "split_half_image", "split_half_text", "ceiling", "n_image", "n_text")
 _RCOND = 1e-10  # eigenvalues of the indicators' scatter below this share of the largest are rounding
 _BLOCK = 65536  # rows that are float64 at one time: 268 MB at 512 dimensions
@@ -146,7 +147,7 @@ def labelled_concepts(
     """`concept_cosines` of the concepts that labels name: whether a known concept has one direction in two modalities.
 
     Image directions come from what images hold, each image once; text directions from what captions name, each caption
-    once.
+    once. Topics are left out, for they follow from the pictograms.
 
     Args:
         image: (n, d) embeddings. text: (m, d).
@@ -163,7 +164,8 @@ def labelled_concepts(
         ValueError: an embedding is not finite.
     """
     owners = {"image": pairs.drop_duplicates("image"), "text": pairs.drop_duplicates("text")}
-    labels = [list(owners["image"]["concepts"]), list(owners["text"]["mentions"])]
+    columns = (owners["image"]["concepts"], owners["text"]["mentions"])
+    labels = [[[label for label in row if not label.startswith(_FOLLOWING)] for row in own] for own in columns]
     counts = pd.concat([pd.Series(own).explode().value_counts() for own in labels], axis=1).min(axis=1, skipna=False)
     if not (counts >= 5 * least).any():  # so many that each half has `least` of them
         return pd.DataFrame(columns=["kind", *_COLUMNS])

@@ -206,19 +206,26 @@ def modality_score(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
 
 
 def concept_directions(frame: pd.DataFrame) -> Figure:
-    """Cosine of the image and the text direction of each labelled concept, sorted, its ceiling as an open mark."""
+    """Cosine of the image and the text direction of each labelled concept, sorted, its ceiling as an open mark.
+
+    Concepts are named where there is room for it.
+    """
     backbones, kinds = list(frame["backbone"].unique()), sorted(frame["kind"].unique())
-    widest = frame.groupby("backbone").size().max()
-    figure, axes = panel_grid(backbones, width=max(6.5, 0.14 * widest), height=3.0, rows=len(backbones), sharey=True)
+    named = frame.groupby("backbone").size().max() <= 60
+    size = 5 if named else 3
+    figure, axes = panel_grid(backbones, width=8.4 if named else 7.0, height=3.0, rows=len(backbones), sharey=True)
     looks = dict(zip(kinds, zip(cycle(sns.color_palette("colorblind")), cycle("osD^vP"), strict=False), strict=False))
     for axis, backbone in zip(axes, backbones, strict=True):
         own = frame[frame["backbone"] == backbone].sort_values("cosine").reset_index(drop=True)
-        axis.vlines(own.index, own["cosine"], own["ceiling"], color=METHOD_COLOURS["chance"], lw=0.6)
+        axis.vlines(own.index, own["cosine"], own["ceiling"], color=METHOD_COLOURS["chance"], lw=0.6 if named else 0.2)
         for kind, (colour, marker) in looks.items():
             of_kind = own[own["kind"] == kind]
-            axis.plot(of_kind["cosine"], marker, color=colour, markersize=5, label=kind)
-            axis.plot(of_kind["ceiling"], marker, color=colour, markersize=5, fillstyle="none")
-        axis.set_xticks(own.index, own["concept"].str.partition(":")[2], rotation=90, fontsize=7)
+            axis.plot(of_kind["cosine"], marker, color=colour, markersize=size, label=kind)
+            axis.plot(of_kind["ceiling"], marker, color=colour, markersize=size, fillstyle="none", mew=size / 7)
+        if named:
+            axis.set_xticks(own.index, own["concept"].str.partition(":")[2], rotation=90, fontsize=7)
+        else:
+            axis.set_xlabel("concepts, by their cosine")
         axis.set_xlim(-0.8, len(own) - 0.2)
         axis.set_ylim(0, 1.03)
         axis.set_ylabel("cosine, image and text")
