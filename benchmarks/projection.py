@@ -17,9 +17,10 @@ from benchmarks.measure import write
 from xsae.data import synthetic
 from xsae.data.own import read_npz
 from xsae.evaluation.reconstruction import reconstruction
+from xsae.fitting import fit, start_at_means
 from xsae.methods import METHODS
 from xsae.sae import SAEConfig
-from xsae.training import TrainingConfig, fit, start_at_means
+from xsae.training import TrainingConfig
 
 SEEDS = (1, 2, 3)
 WORLD = {"dim": 48, "n_shared": 128, "n_own": {"image": 64, "text": 64}, "n_train": 5000, "n_test": 2000}

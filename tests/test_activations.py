@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from xsae.activations import ACTIVATIONS, BANDWIDTH, BatchTopK, Distance, JumpReLU, Matryoshka, ReLU
+from xsae.fitting import fit
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, fit
+from xsae.training import TrainingConfig
 
 IDENTITY = torch.eye(3), torch.zeros(3)  # an encoder whose pre-activations are its inputs
 PRE = torch.tensor([[3.0, 2.0, 1.0], [0.5, -1.0, 0.2]])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from xsae import kernels
+from xsae.fitting import fit
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import Trainer, TrainingConfig, fit, normalised_loss
+from xsae.training import Trainer, TrainingConfig, normalised_loss
 
 gpu = pytest.importorskip("xsae.gpu", reason="torch comes with Triton on Linux alone")
 ON = "cuda" if torch.cuda.is_available() else "cpu"

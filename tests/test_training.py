@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from xsae.checkpoints import load, train_or_load
+from xsae.fitting import fit
 from xsae.methods import METHODS, TRAINED, train_saes
 from xsae.sae import SAEConfig, SparseAutoencoder
-from xsae.training import TrainingConfig, aux_loss, dictionary_size, fit, normalised_loss
+from xsae.training import TrainingConfig, aux_loss, dictionary_size, normalised_loss
 
 SMALL = TrainingConfig(latents=64, k=2, epochs=20, batch_size=64, learning_rate=5e-3)
 
