@@ -20,7 +20,8 @@ from scipy.optimize import linear_sum_assignment
 
 from benchmarks.codes import paired_codes
 from benchmarks.measure import alternate, peak_memory, write
-from xsae.alignment import Alignment, co_activation, positive_co_activation
+from xsae.alignment import Alignment
+from xsae.correlation import co_activation, positive_co_activation
 
 BASE = {"pairs": 50_000, "latents": 4096, "k": 32}  # latents: of each side
 GROWTH = (

@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from xsae.alignment import Alignment, co_activation, positive_co_activation
+from xsae.alignment import Alignment
+from xsae.correlation import co_activation, positive_co_activation
 
 
 def random_codes(n: int, width: int, seed: int, density: float = 0.2) -> sparse.csr_array:

@@ -6,8 +6,9 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from xsae.alignment import Alignment, co_activation
+from xsae.alignment import Alignment
 from xsae.alignments.base import SparseMap
+from xsae.correlation import co_activation
 
 
 class Hungarian(SparseMap):

@@ -6,9 +6,9 @@ import numpy as np
 from scipy import sparse
 from scipy.special import logsumexp
 
-from xsae.alignment import co_activation
 from xsae.alignments.base import SparseMap
 from xsae.alignments.partners import largest
+from xsae.correlation import co_activation
 
 _STEPS = 200
 _MARGIN = 0.01  # relative error of the marginals at which the steps end

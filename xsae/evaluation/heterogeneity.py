@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from xsae.alignment import Alignment, co_activation
+from xsae.alignment import Alignment
+from xsae.correlation import co_activation
 from xsae.evaluation._ranking import unit_directions
 from xsae.evaluation.recovery import bridge_score, modality_score
 
@@ -190,7 +191,7 @@ def gap_density(
 
     Args:
         dictionary_a: (L_a, d) directions. dictionary_b: (L_b, d). Rows are normalised here.
-        correlation: (L_a, L_b), what `xsae.alignment.co_activation` returns.
+        correlation: (L_a, L_b), what `xsae.correlation.co_activation` returns.
         alive_a: (L_a,) bool, which latents count. alive_b: (L_b,) bool.
         correlation_edges: increasing. Pairs outside of them, with the default those of negative correlation, are in no
             bin.

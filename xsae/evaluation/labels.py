@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from xsae.alignment import co_activation
+from xsae.correlation import co_activation
 from xsae.evaluation.concepts import Labels, presence_of
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 from scipy import sparse
 from scipy.stats import false_discovery_control, hypergeom
 
-from xsae.alignment import Alignment, co_activation
+from xsae.alignment import Alignment
+from xsae.correlation import co_activation
 
 RATE = 0.05  # of significant matches, the share that may be false
 CARRIED = 0.2  # correlation with a concept's coefficient from which a latent carries the concept

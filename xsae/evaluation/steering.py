@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from xsae.alignment import co_activation
+from xsae.correlation import co_activation
 from xsae.evaluation._ranking import unit_directions, unit_rows
 from xsae.evaluation.relevance import ranking_metrics
 
