@@ -61,6 +61,7 @@ def test_skipped_notebooks_are_left_out_with_their_tables(tmp_path):
     own.write_text("extends: smoke\nskip: [04_retrieval, 01b_theory]\n")
     assert left_out(load_config(str(own))) == {
         "retrieval", "retrieval_intervals", "zeroshot", "zeroshot_intervals", "cos_sweep", "lambda_sweep",
+        "matched_world",
     }  # fmt: skip
     own.write_text("extends: smoke\nskip: []\n")
     assert load_config(str(own), "own.npz").skip == [] and not left_out(load_config("smoke"))

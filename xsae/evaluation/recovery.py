@@ -45,6 +45,16 @@ def recovery(method, data) -> dict[str, float]:
     return {"CR": mean["CR"], "RE": float(np.mean(re)), "GRE": float(np.mean(gre)), **mean}
 
 
+def directions_found(concepts: np.ndarray, directions: np.ndarray) -> float:
+    """How well concepts' directions are found: the mean over them of the largest cosine with any latent's direction.
+
+    concepts: (n, d) ground-truth directions. directions: (L, d) dictionary. Signed: a latent pointing away finds none.
+    Raises ValueError for a row that is zero or not finite.
+    """
+    concepts = unit_directions(concepts, "directions_found: concepts")
+    return float((concepts @ unit_directions(directions, "directions_found: directions").T).max(axis=1).mean())
+
+
 def collapse_rate(
     concepts_a: np.ndarray, concepts_b: np.ndarray, directions_a: np.ndarray, directions_b: np.ndarray
 ) -> float:

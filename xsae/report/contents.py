@@ -197,6 +197,7 @@ SECTIONS = (
             Table("modality_scores", "Modality and Bridge scores", ("backbone", "modality")),
             Table("cos_sweep", "Cosine sweep", ("method", "cosine")),
             Table("lambda_sweep", "Penalty sweep", ("method", "factor")),
+            Table("matched_world", "Synthetic world at CLIP's geometry", ("method",)),
         ),
     ),
     Section(

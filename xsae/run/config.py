@@ -28,7 +28,7 @@ METHODS = (
 CLAIMED = ("shared", "shared_bias", "separated", "posthoc")  # the methods that the claims are about
 # How the names of settings begin that one notebook alone reads
 READ_BY = {
-    "01b_theory": ("synthetic_", "cosines", "penalty_factors"),
+    "01b_theory": ("synthetic_", "matched_", "cosines", "penalty_factors"),
     "07_ablations": ("ablation_",),
 }
 LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
@@ -74,6 +74,8 @@ class Config(BaseModel):
     synthetic_k: Annotated[int, Field(ge=1, le=MOST)] = 16
     synthetic_epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
     synthetic_batch: Annotated[int, Field(ge=2, le=MOST)] = 256
+    matched_pairs: Annotated[int, Field(ge=100, le=MOST)] = 50_000
+    matched_latents: Annotated[int, Field(ge=2, le=MOST)] = 8192
     cosines: Annotated[list[Annotated[float, Field(ge=-1, le=1)]], Field(min_length=1)] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     penalty_factors: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [
         1 / 64,

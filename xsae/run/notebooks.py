@@ -11,6 +11,7 @@ MADE_BY = {
     "embeddings": "00_embeddings", "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
     "gap_densities": "01_heterogeneity", "gap_controls": "01_heterogeneity", "modality_scores": "01_heterogeneity",
     "concept_directions": "01_heterogeneity", "cos_sweep": "01b_theory", "lambda_sweep": "01b_theory",
+    "matched_world": "01b_theory",
     "reconstruction": "02_sae_training", "training_curves": "02_sae_training", "firing_rates": "02_sae_training",
     "alignment": "03_alignment", "matches": "03_alignment", "label_agreement": "03_alignment",
     "retrieval": "04_retrieval", "retrieval_intervals": "04_retrieval", "zeroshot": "04_retrieval",
@@ -28,7 +29,7 @@ OF_JUDGES = ("monosemanticity", "latent_scores")  # need a second encoder
 OF_THE_WORLD = (*OF_LABELS, *OF_JUDGES)  # and so are not made of your own embeddings
 OF_CLASSES = ("zeroshot", "zeroshot_intervals")  # made of your own embeddings where they come with classes
 # What needs no embeddings
-SYNTHETIC = ("cos_sweep", "lambda_sweep")
+SYNTHETIC = ("cos_sweep", "lambda_sweep", "matched_world")
 OF_THE_THEORY = (*SYNTHETIC, "matches_truth")  # of the synthetic world, which your own embeddings are run without
 
 
