@@ -5,7 +5,7 @@ and shading of an object, light, grain, tint and frame of the picture. So is wha
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -56,7 +56,7 @@ def batches(scenes: Scenes, size: int = BATCH) -> Iterator[np.ndarray]:
         yield render(scenes, np.arange(start, min(start + size, len(scenes))))
 
 
-@cache
+@lru_cache(maxsize=4096)  # of 100,000 there are: all of them would take gigabytes, and most come but once
 def _mask(icon: int, size: int, turn: int) -> tuple[np.ndarray, np.ndarray]:
     """Coverage of a pictogram and of the soft rim around it: float32 (side, side, 1) each, in [0, 1]."""
     turned = glyph(icon).rotate(turn, Image.Resampling.BICUBIC, expand=True)

@@ -68,7 +68,7 @@ def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray]
     for batch in batches:
         x = pixels(torch.from_numpy(batch))
         for model, out in zip(models, rows, strict=True):
-            out.append(model.encode_image(x))
+            out.append(model.encode_image(x).clone())  # with some models a view of all that is pooled
     return [torch.cat(out).numpy() for out in rows]
 
 
