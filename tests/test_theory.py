@@ -6,6 +6,7 @@ from xsae.data.synthetic import generate, interference
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import code_similarity, collapse_rate
 from xsae.methods import train_saes
+from xsae.run import jobs
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig
 
@@ -244,3 +245,16 @@ def test_a_third_modality_leaves_the_first_two_and_lies_at_the_same_angle():
     np.testing.assert_allclose(cosines, 0.6, atol=1e-9)
     shared = [three.train.codes[m][:, :24] != 0 for m in ("image", "sound")]
     assert (shared[0] != shared[1]).nnz == 0 and three.dictionaries["sound"].shape == (29, 48)
+
+
+def test_methods_on_the_world_at_clips_geometry_have_all_figures_and_posthoc_comes_with_separated(tmp_path):
+    config = TrainingConfig(latents=256, k=8, epochs=4, batch_size=128)
+    found = {}
+    for method in ("shared_bias", "separated"):
+        found |= jobs.recover_matched(tmp_path / method, method, config, 1, 2000)
+    assert list(found) == ["shared_bias", "separated", "posthoc"]
+    assert all(list(own) == ["RE", "found", "CR", "R@1", "tie_rate"] for own in found.values())
+    separated, aligned = found["separated"], found["posthoc"]
+    assert all(separated[name] == aligned[name] for name in ("RE", "found"))  # alignment moves no direction
+    assert aligned["R@1"] > 3 * separated["R@1"] and aligned["CR"] > separated["CR"]
+    assert found["shared_bias"]["R@1"] > 5 / 400 and 0 < found["shared_bias"]["RE"] < 1

@@ -122,12 +122,19 @@ def recover(
     of `synthetic.generate`. The autoencoders are kept in `folder`, so an interrupted sweep goes on where it was.
     """
     data = synthetic.generate(cosine, seed, **sizes)
+    return {name: recovery(own, data) for name, own in _trained(folder, method, config, seed, data).items()}
+
+
+def _trained(
+    folder: Path, method: str, config: TrainingConfig, seed: int, data: synthetic.SyntheticData
+) -> dict[str, Method]:
+    """`train_or_load` on pairs whose concepts are known: by its name, and `posthoc` beside `separated`."""
     x = data.train.embeddings
     saes, _ = train_or_load(folder, method, x, data.train.rows, config, seed, data.fingerprint)
-    methods = {method: Method(saes)}
+    found = {method: Method(saes)}
     if method == "separated":
-        methods["posthoc"] = posthoc(saes, {m: sae.transform(x[m]) for m, sae in saes.items()})
-    return {name: recovery(own, data) for name, own in methods.items()}
+        found["posthoc"] = posthoc(saes, {m: sae.transform(x[m]) for m, sae in saes.items()})
+    return found
 
 
 def recover_matched(
@@ -140,11 +147,8 @@ def recover_matched(
     held-out pairs, means of the directions. `separated` is aligned too, which adds `posthoc`.
     """
     data = matched.generate(seed, n_pairs, n_pairs // 5)
-    x, held_out = data.train.embeddings, data.test.embeddings
-    saes, _ = train_or_load(folder, method, x, data.train.rows, config, seed, data.fingerprint)
-    methods = {method: Method(saes)}
-    if method == "separated":
-        methods["posthoc"] = posthoc(saes, {m: sae.transform(x[m]) for m, sae in saes.items()})
+    methods, held_out = _trained(folder, method, config, seed, data), data.test.embeddings
+    saes = methods[method].saes
     plain = {m: sae.transform(held_out[m]) for m, sae in saes.items()}
     losses = [reconstruction(held_out[m], saes[m].inverse_transform(plain[m]), codes=plain[m])["loss"] for m in saes]
     figures = {
