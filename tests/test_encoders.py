@@ -24,7 +24,7 @@ def siglip(tmp_path_factory):
     """SigLIP2 base with random weights, as a local open_clip folder; of its vocabulary 1,000 words are kept."""
     folder = tmp_path_factory.mktemp("siglip2")
     config = open_clip.get_model_config("ViT-B-16-SigLIP2")
-    config["text_cfg"] |= {"vocab_size": 1000, "hf_tokenizer_name": str(folder)}
+    config["text_cfg"] |= {"vocab_size": 4000, "hf_tokenizer_name": str(folder)}
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     words = {word: i for i, word in enumerate(("<pad>", "<unk>", *captions.vocabulary()))}
