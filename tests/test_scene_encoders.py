@@ -21,7 +21,10 @@ def test_shipped_weights_load_small_and_know_their_world(name):
     assert sum(path.stat().st_size for path in encoders.WEIGHTS.iterdir()) < 20e6
     world = scenes.sample(200, 99)
     texts = [own[0] for own in captions.captions(world, 1, 99)[0]]
-    [image], text = encoders.embed_images([model], drawing.batches(world)), encoders.embed_texts(model, texts)
+    [image], text = (
+        encoders.embed_images([model], drawing.batches(world), len(world)),
+        encoders.embed_texts(model, texts),
+    )
     assert image.shape == text.shape == (200, encoders.EMBED_DIM) and image.dtype == np.float32
     similarity = unit(image) @ unit(text).T
     assert (similarity.argmax(1) == np.arange(200)).mean() > 0.5  # chance is 0.005
@@ -44,8 +47,8 @@ def untrained():
 @pytest.mark.parametrize("name", encoders.BACKBONES)
 def test_an_embedding_does_not_depend_on_its_batch(untrained, name):
     world = scenes.sample(30, 1)
-    [whole] = encoders.embed_images([untrained[name]], [drawing.render(world, np.arange(30))])
-    [parts] = encoders.embed_images([untrained[name]], drawing.batches(world, 7))
+    [whole] = encoders.embed_images([untrained[name]], [drawing.render(world, np.arange(30))], 30)
+    [parts] = encoders.embed_images([untrained[name]], drawing.batches(world, 7), 30)
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 
@@ -114,7 +117,7 @@ def test_retraining_learns_and_writes_weights_that_load(tmp_path):
     texts = [own[0] for own in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
 
     def rank(model):
-        [image] = encoders.embed_images([model], drawing.batches(world))
+        [image] = encoders.embed_images([model], drawing.batches(world), len(world))
         similarity = unit(image) @ unit(encoders.embed_texts(model, texts)).T
         return (similarity > np.diag(similarity)[:, None]).sum(1).mean()
 

@@ -59,17 +59,19 @@ def pixels(images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Embed image batches, uint8 (b, 64, 64, 3) each, with every model: per model, float32 (n, 256), not normalised.
+def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray], n: int) -> list[np.ndarray]:
+    """Embed n images, in batches uint8 (b, 64, 64, 3), with every model: per model, float32 (n, 256), not normalised.
 
     All models see a batch while it is in memory, so that a scene is drawn once however many backbones there are.
     """
-    rows: list[list[torch.Tensor]] = [[] for _ in models]
+    # One array for all: kept one by one, results would lie between what each batch needs and frees, and hold it.
+    found, start = [np.empty((n, EMBED_DIM), np.float32) for _ in models], 0
     for batch in batches:
         x = pixels(torch.from_numpy(batch))
-        for model, out in zip(models, rows, strict=True):
-            out.append(model.encode_image(x).clone())  # with some models a view of all that is pooled
-    return [torch.cat(out).numpy() for out in rows]
+        for model, rows in zip(models, found, strict=True):
+            rows[start : start + len(batch)] = model.encode_image(x).numpy()
+        start += len(batch)
+    return found
 
 
 @torch.inference_mode()

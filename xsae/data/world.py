@@ -59,7 +59,8 @@ def embed(
     splits, pairs = draw(n_train, n_test)
     total = sum(-(-len(own) // drawing.BATCH) for own in splits.values())
     drawn = (batch for own in splits.values() for batch in drawing.batches(own))
-    images = scene_encoders.embed_images(list(models.values()), tqdm(drawn, "draw and embed scenes", total))
+    bar = tqdm(drawn, "draw and embed scenes", total)
+    images = scene_encoders.embed_images(list(models.values()), bar, n_train + n_test)
     prompts = captions.prompts()
     place = {label: row for row, label in enumerate(prompts)}
     labels = [
