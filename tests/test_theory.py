@@ -256,5 +256,5 @@ def test_methods_on_the_world_at_clips_geometry_have_all_figures_and_posthoc_com
     assert all(list(own) == ["RE", "found", "CR", "R@1", "tie_rate"] for own in found.values())
     separated, aligned = found["separated"], found["posthoc"]
     assert all(separated[name] == aligned[name] for name in ("RE", "found"))  # alignment moves no direction
-    assert aligned["R@1"] > 3 * separated["R@1"] and aligned["CR"] > separated["CR"]
+    assert separated["tie_rate"] > aligned["tie_rate"]  # unaligned codes of the two sides have little in common
     assert found["shared_bias"]["R@1"] > 5 / 400 and 0 < found["shared_bias"]["RE"] < 1
