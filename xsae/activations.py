@@ -24,7 +24,6 @@ class TopK(nn.Module):
     """The k largest of ReLU(pre) in every row (Gao et al. 2024, Eq. 2-3)."""
 
     levels = (None,)  # for each m here, a code's first m columns reconstruct, and the loss is their mean; None: all
-    fixed_width = True  # whether a code's width is known before it is computed
     centred = True  # x is an embedding minus the decoder bias, or else the embedding itself
     unit_rows = True  # directions are held at unit norm
 
@@ -91,8 +90,6 @@ class BatchTopK(TopK):
     a running mean over the last hundred batches or so, for earlier ones belong to another encoder; 0 before training.
     """
 
-    fixed_width = False
-
     def __init__(self, latents: int, k: int) -> None:
         super().__init__(latents, k)
         self.register_buffer("threshold", torch.tensor(0.0))
@@ -114,8 +111,6 @@ class ReLU(TopK):
     of active latents is from k: by a running sum of that (`log_weight`), which finds the weight, and by the present
     distance, without which the number would swing about k.
     """
-
-    fixed_width = False
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__(latents, k)
@@ -139,8 +134,6 @@ class JumpReLU(TopK):
     and not its logarithm, and starts at and is estimated over 0.05 where they have 0.001: in their 10^6 steps a
     threshold comes as far as it must, in 10^3 it does not.
     """
-
-    fixed_width = False
 
     def __init__(self, latents: int, k: int) -> None:
         super().__init__(latents, k)

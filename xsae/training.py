@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xsae import processes
-from xsae.activations import Code
+from xsae.activations import BY_ROW, Code
 from xsae.penalties import Penalty
 from xsae.sae import SparseAutoencoder
 
@@ -219,7 +219,7 @@ class Trainer:
         )  # fmt: skip
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         # where no number that the processor must know comes up in a step, a GPU repeats it as one graph
-        fixed = all(sae.activation.fixed_width for sae in saes) and not config.aux_coefficient
+        fixed = all(sae.config.activation in BY_ROW for sae in saes) and not config.aux_coefficient
         fixed &= encode is alone  # else it may draw at random, and a graph would repeat one draw
         self.graph = _Graph(self._learn) if on_gpu and fixed and processes.count() == 1 else None
 

@@ -38,6 +38,7 @@ TEMPLATES = (
     "art print with {}",
 )  # fmt: skip
 
+CAPTIONS_PER_IMAGE = 5
 MOST_NAMED = 3  # objects that one caption names
 WRONG_CAPTION = 0.05  # share of captions that belong to another scene
 TOPIC_ONLY = 0.12  # share of captions that name a topic where others name objects

@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from xsae import files
 from xsae.data import captions, drawing, scenes
+from xsae.data.captions import CAPTIONS_PER_IMAGE
 from xsae.data.pictograms import pictograms
 from xsae.data.tokenizer import Tokenizer
 
 SHARD = 5_000  # scenes; the last shard has what is left
-CAPTIONS_PER_IMAGE = 5
 _FIRST_SEED = 10_000  # of shard 0; the scenes that autoencoders see have smaller seeds
 _TABLES = (len(pictograms()), len(scenes.COLOURS), len(scenes.BACKGROUNDS), len(scenes.WEATHERS))
 N_LABELS = sum(_TABLES)

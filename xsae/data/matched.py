@@ -13,7 +13,7 @@ has both beside each other.
 import numpy as np
 from scipy import sparse
 
-from xsae.data.synthetic import Pairs, SyntheticData
+from xsae.data.synthetic import Pairs, SyntheticData, unit_rows
 
 DIM = 512
 COSINE = 0.45  # of a shared concept's two directions
@@ -37,15 +37,16 @@ def generate(seed: int, n_train: int, n_test: int, n_shared: int = 1500, n_own: 
     spectrum = np.sqrt((np.arange(DIM) + 8.0) ** -1.45)
 
     def directions(n: int) -> np.ndarray:
-        return _unit(rng.standard_normal((n, DIM)) * spectrum)
+        return unit_rows(rng.standard_normal((n, DIM)) * spectrum)
 
     shared = directions(n_shared)
     across = directions(n_shared)
-    across = _unit(across - np.einsum("nd,nd->n", across, shared)[:, None] * shared)
+    across = unit_rows(across - np.einsum("nd,nd->n", across, shared)[:, None] * shared)
     other = COSINE * shared + np.sqrt(1 - COSINE**2) * across
     dictionaries = {"image": np.vstack([shared, directions(n_own)]), "text": np.vstack([other, directions(n_own)])}
-    a, b = _unit(rng.standard_normal((2, DIM)))
-    b = _unit(b - (a @ b) * a)
+    a, b = unit_rows(rng.standard_normal((2, DIM)))
+    b = b - (a @ b) * a
+    b /= np.linalg.norm(b)
     offsets = {"image": _OFFSET * a, "text": _OFFSET * (_OFFSET_COSINE * a + np.sqrt(1 - _OFFSET_COSINE**2) * b)}
     # rare and common concepts are spread over both blocks alike
     rates = {"shared": _rates(n_shared, n_shared + n_own), "own": _rates(n_own, n_shared + n_own)}
@@ -71,7 +72,7 @@ def _pairs(
         signal = z @ directions
         signal -= signal.mean(axis=0)  # the offset alone is the mean
         signal *= np.sqrt((1 - _OFFSET**2) / np.square(signal).sum(axis=1).mean())
-        embeddings[modality], codes[modality] = _unit(offsets[modality] + signal).astype(np.float32), z
+        embeddings[modality], codes[modality] = unit_rows(offsets[modality] + signal).astype(np.float32), z
     return Pairs(embeddings, codes)
 
 
@@ -79,7 +80,3 @@ def _support(n: int, rates: np.ndarray, rng: np.random.Generator) -> sparse.csr_
     """Which concepts are active, each independently at its rate: sparse bool (n, len(rates))."""
     blocks = (rng.random((min(_BLOCK, n - start), len(rates))) < rates for start in range(0, n, _BLOCK))
     return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)

@@ -120,14 +120,14 @@ def generate(
     for_directions, for_train, for_test = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(3))
     reference, *others = n_own
     start = for_directions.standard_normal((n_shared + n_own[reference], dim))
-    dictionaries = {reference: _repel(_unit_rows(start), _unit_rows, max_interference, reference)}
+    dictionaries = {reference: _repel(unit_rows(start), unit_rows, max_interference, reference)}
     axis = dictionaries[reference][:n_shared]
 
     def around_axis(directions: np.ndarray) -> np.ndarray:
         """The nearest unit rows whose first n_shared lie at the angle asked for from the reference's."""
-        directions = _unit_rows(directions)
+        directions = unit_rows(directions)
         own = directions[:n_shared]
-        across = _unit_rows(own - np.einsum("nd,nd->n", own, axis)[:, None] * axis)
+        across = unit_rows(own - np.einsum("nd,nd->n", own, axis)[:, None] * axis)
         directions[:n_shared] = cosine * axis + np.sqrt(1 - cosine**2) * across
         return directions
 
@@ -172,7 +172,7 @@ def _repel(
     )
 
 
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Rows over their norm; a row of zeros (nothing across an axis, at cosine 1) stays."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
 
@@ -191,7 +191,7 @@ def _pairs(
         own = _support(n_pairs, len(directions) - n_shared, activation, rng)
         z = sparse.hstack([shared, own], format="csr", dtype=np.float32)
         z.data[:] = rng.exponential(size=z.nnz)
-        x = _unit_rows(z @ directions + noise * rng.standard_normal((n_pairs, directions.shape[1])))
+        x = unit_rows(z @ directions + noise * rng.standard_normal((n_pairs, directions.shape[1])))
         embeddings[modality], codes[modality] = x.astype(np.float32), z
     return Pairs(embeddings, codes)
 
