@@ -63,7 +63,8 @@ def execute(notebook: str, config: Config, run: str) -> None:
     OSError where a file cannot be written.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # of a kernel that died this says more
+    for silent in ("traitlets", "asyncio"):  # of a kernel that died this says more
+        logging.getLogger(silent).setLevel(logging.CRITICAL)
     folder = RunPaths(run).notebooks
     failed = folder / f"{notebook}.failed.ipynb"
     failed.unlink(missing_ok=True)
