@@ -68,13 +68,17 @@ def test_products_and_sums_at_chosen_places(n, d, latents, k):
     codes = kernels.dense(weights, indices, latents)
     torch.testing.assert_close(gpu.decode(weights, indices, dictionary), codes @ dictionary)
     for found, right in zip(
-        gpu.scatter_rows(indices, weights, rows, latents), (codes.T @ rows, codes.sum(0)), strict=True
+        gpu.scatter_rows(*kernels.by_latent(indices, latents), weights, rows),
+        (codes.T @ rows, codes.sum(0)),
+        strict=True,
     ):
         torch.testing.assert_close(found, right)
     indices.copy_(indices.flip(0))  # in place: what was kept of them is of no use any more
     codes = kernels.dense(weights, indices, latents)
     for found, right in zip(
-        gpu.scatter_rows(indices, weights, rows, latents), (codes.T @ rows, codes.sum(0)), strict=True
+        gpu.scatter_rows(*kernels.by_latent(indices, latents), weights, rows),
+        (codes.T @ rows, codes.sum(0)),
+        strict=True,
     ):
         torch.testing.assert_close(found, right)
 

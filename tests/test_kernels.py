@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xsae.kernels import decode, encode_at, scatter_rows, topk_encode
+from xsae.kernels import decode, encode_above, encode_at, scatter_rows, topk_encode
 
 
 def dense(x, weight, bias, dictionary, k):
@@ -55,6 +55,32 @@ def test_scatter_rows_adds_by_latent(latents):
     # latent 0: 1*row0; 1: 4*row1; 2: 2*row0 + 3*row1; from 3 on: nothing
     added = scatter_rows(indices, weights, rows, latents)
     assert added[:3].tolist() == [[1, 0], [0, 4], [2, 3]] and not added[3:].any()
+
+
+@pytest.mark.parametrize("active", [1, 90], ids=["one wide row, the others nearly empty", "most rows wide"])
+def test_wide_rows_are_right_however_many_of_their_entries_are_zero(active):
+    torch.manual_seed(0)
+    n, latents, width, d = 40, 100, 50, 6
+    indices = torch.stack([torch.randperm(latents)[:width] for _ in range(n)])
+    values = torch.randn(n, width, dtype=torch.float64)
+    values[1:] *= torch.rand(n - 1, width) < active / 100
+    dictionary, values = torch.randn(latents, d, dtype=torch.float64).requires_grad_(), values.requires_grad_()
+    target = torch.randn(n, d, dtype=torch.float64)
+    found = torch.autograd.grad((decode(values, indices, dictionary) * target).sum(), (values, dictionary))
+    codes = torch.zeros(n, latents, dtype=torch.float64).scatter(1, indices, values)
+    right = torch.autograd.grad((codes @ dictionary * target).sum(), (values, dictionary))
+    for own, exact in zip(found, right, strict=True):
+        torch.testing.assert_close(own, exact)
+    torch.testing.assert_close(decode(values, indices, dictionary), codes @ dictionary)
+
+
+def test_rows_with_fewer_above_the_floor_are_filled_with_others_each_once():
+    pre = torch.tensor([[0.0, 9.0, 8.0, 7.0, 0.0], [5.0, 0.0, 0.0, 0.0, 6.0], [0.0] * 5])
+    values, latents = encode_above(pre, torch.eye(5), torch.zeros(5), torch.tensor(1.0))
+    assert latents.tolist() == [[1, 2, 3], [0, 1, 4], [0, 1, 2]]
+    assert values.tolist() == [[9, 8, 7], [5, 0, 6], [0, 0, 0]]
+    for n in (0, 2):  # none above the floor, and no row
+        assert encode_above(pre[:n], torch.eye(5), torch.zeros(5), torch.tensor(99.0))[1].shape == (n, 1)
 
 
 def test_latents_that_never_fire_get_no_gradient():

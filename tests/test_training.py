@@ -292,7 +292,7 @@ def test_a_bfloat16_product_costs_next_to_nothing(activation):
             epochs=10, batch_size=128, learning_rate=2e-3, precision=precision, activation=activation
         )
         losses[precision] = fit([sae], [x], [np.arange(len(x))], config, seed=3)[-1]["loss"]
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+    assert losses["bfloat16"] < 1.03 * losses["float32"]
     assert losses["bfloat16"] != losses["float32"]
 
 

@@ -17,6 +17,7 @@ from xsae.training import CHECK, Encode, Trainer, TrainingConfig, alone
 
 LEAST_GAIN = 0.005  # a loss that falls by a smaller share of itself has not fallen
 BLOCK = 2**16  # embeddings held in memory at one time, and the most that are set aside: 134 MB at d = 512
+SUMMED = 2**12  # embeddings added up in single precision, before their sum is added in double
 
 
 def fit(
@@ -157,6 +158,6 @@ def start_at_means(saes: Sequence[SparseAutoencoder], arrays: Sequence[np.ndarra
 def _mean(sae: SparseAutoencoder, array: np.ndarray, rows: np.ndarray) -> Tensor:
     """The mean (d,) of a modality's training embeddings, as its autoencoder sees them."""
     total = torch.zeros(array.shape[1], dtype=torch.float64)
-    for block in np.array_split(rows, -(-len(rows) // BLOCK)):
-        total += sae.inputs(torch.from_numpy(np.array(array[block], np.float32))).sum(0, dtype=torch.float64)
+    for block in np.array_split(rows, -(-len(rows) // SUMMED)):
+        total += sae.inputs(torch.from_numpy(np.array(array[block], np.float32))).sum(0)
     return (total / len(rows)).float()

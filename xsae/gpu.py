@@ -119,36 +119,17 @@ def _add_rows(order, starts, weights, rows, sums, totals, dim, k, N: tl.constexp
         tl.store(totals + latent, sum_)
 
 
-def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int) -> tuple[Tensor, Tensor]:
-    """sum over (i, j) of weights[i, j] * rows[i], added to row indices[i, j] of the first result (n_latents, d), and
-    of weights[i, j] alone, added to entry indices[i, j] of the second (n_latents,).
+def scatter_rows(order: Tensor, starts: Tensor, weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """sum over (i, j) of weights[i, j] * rows[i], added to the row of the latent of (i, j) of the first result (L, d),
+    and of weights[i, j] alone, added to its entry of the second (L,).
 
-    int64 indices (n, k), weights (n, k), rows (n, d). A latent's rows are added in their order, by one program.
+    order, starts: of `kernels.by_latent`; weights (n, k), rows (n, d). A latent's rows are added in their order, by one
+    program.
     """
-    order, starts = _by_latent(indices, n_latents)
-    dim, block = rows.shape[1], min(triton.next_power_of_2(rows.shape[1]), 128)
+    n_latents, dim, block = len(starts) - 1, rows.shape[1], min(triton.next_power_of_2(rows.shape[1]), 128)
     sums, totals = rows.new_empty(n_latents, dim), rows.new_empty(n_latents)
     _add_rows[(n_latents, triton.cdiv(dim, block))](
-        order, starts, weights.contiguous(), rows.contiguous(), sums, totals, dim, indices.shape[1],
+        order, starts, weights.contiguous(), rows.contiguous(), sums, totals, dim, weights.shape[1],
         N=8, D=block, num_warps=1,
     )  # fmt: skip
     return sums, totals
-
-
-_latest: tuple = (None, None, None)  # codes, by what identifies them, and their entries by latent
-
-
-def _by_latent(indices: Tensor, n_latents: int) -> tuple[Tensor, Tensor]:
-    """The entries of indices (n, k) in the order of their latents, and where those of each latent start (L + 1,).
-
-    The gradients of encoder, bias and dictionary ask for the same one after the other, so the latest is kept: with the
-    indices themselves, lest others come to lie in the same place.
-    """
-    global _latest
-    known = (indices.data_ptr(), indices._version, indices.shape, indices.stride(), n_latents)
-    if _latest[0] != known:
-        short = torch.int16 if n_latents < 2**15 else torch.int32  # a sort takes as long as its keys are wide
-        ordered, order = indices.flatten().to(short).sort(stable=True)
-        starts = torch.searchsorted(ordered, torch.arange(n_latents + 1, device=indices.device, dtype=short))
-        _latest = (known, indices, (order, starts))
-    return _latest[2]

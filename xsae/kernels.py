@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from types import ModuleType
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,17 +25,52 @@ def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int)
     indices int64 (n, k), distinct in a row, weights (n, k), rows (n, d) -> (n_latents, d). Sorted by latent, this is a
     sum over bags of rows: neither a (n, n_latents) nor a (n, k, d) tensor is ever held, unless codes are full.
     """
-    if _full(indices, n_latents):
+    if _dense_pays(weights, n_latents):
         return dense(weights, indices, n_latents).T @ rows
+    if _wide(indices, n_latents):  # then most of a row is zeros, which fill it up
+        held = _held(weights)
+        order, starts = _ordered(indices.flatten()[held], n_latents)
+        order = held[order]
+    else:
+        order, starts = by_latent(indices, n_latents)
     if rows.is_cuda:
-        return _gpu().scatter_rows(indices, weights, rows, n_latents)[0]
-    flat = indices.flatten()
-    order = torch.argsort(flat, stable=True)
-    counts = torch.bincount(flat, minlength=n_latents)
+        return _gpu().scatter_rows(order, starts, weights, rows)[0]
     return F.embedding_bag(
-        order // indices.shape[1], rows, counts.cumsum(0) - counts, mode="sum",
-        per_sample_weights=weights.flatten()[order],
-    )  # fmt: skip
+        order // indices.shape[1], rows, starts[:-1], mode="sum", per_sample_weights=weights.flatten()[order]
+    )
+
+
+_latest: tuple = (None, None, None)  # codes, by what identifies them, and their entries by latent
+
+
+def by_latent(indices: Tensor, n_latents: int) -> tuple[Tensor, Tensor]:
+    """The entries of indices (n, k) in the order of their latents, and where those of each latent start (L + 1,).
+
+    The gradients of encoder, bias and dictionary ask for the same one after the other, so the latest is kept: with the
+    indices themselves, lest others come to lie in the same place.
+    """
+    global _latest
+    known = (indices.data_ptr(), indices._version, indices.shape, indices.stride(), n_latents)
+    if _latest[0] != known:
+        _latest = (known, indices, _ordered(indices.flatten(), n_latents))
+    return _latest[2]
+
+
+def _ordered(latents: Tensor, n_latents: int) -> tuple[Tensor, Tensor]:
+    """The order of latents (m,), and where in it those of each latent start (L + 1,)."""
+    short = torch.int16 if n_latents < 2**15 else torch.int32  # a sort takes as long as its keys are wide
+    keys = latents.to(short)
+    if keys.is_cuda:
+        ordered, order = keys.sort(stable=True)
+    else:  # numpy sorts 16 bits by their digits, torch by comparing
+        order = torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))
+        ordered = keys[order]
+    return order, torch.searchsorted(ordered, torch.arange(n_latents + 1, device=latents.device, dtype=short))
+
+
+def _held(values: Tensor) -> Tensor:
+    """The places of what is not zero in a flattened code."""
+    return values.flatten().nonzero().flatten()
 
 
 def dense(values: Tensor, indices: Tensor, n_latents: int) -> Tensor:
@@ -49,9 +85,18 @@ def _gpu() -> ModuleType:
     return gpu
 
 
-def _full(indices: Tensor, n_latents: int) -> bool:
-    """Whether codes are so full that dense products are the faster ones, as measured at L = 512 to 8192."""
-    return 32 * indices.shape[1] > n_latents
+def _wide(indices: Tensor, n_latents: int) -> bool:
+    """Whether rows are so long that dense products would be the faster ones if they were full."""
+    return 32 * indices.shape[1] > n_latents  # as measured at L = 512 to 8192
+
+
+def _dense_pays(values: Tensor, n_latents: int) -> bool:
+    """Whether they are: the widest row of some activations has several times as many active latents as most.
+
+    A GPU takes long rows for full ones, rather than have the processor wait for a count.
+    """
+    wide = _wide(values, n_latents)
+    return wide and (values.is_cuda or 32 * torch.count_nonzero(values).item() > len(values) * n_latents)
 
 
 class _Encode(torch.autograd.Function):
@@ -97,7 +142,7 @@ def _encode_gradients(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]
     """The gradients to x, weight and bias of the entries that an encoder took, from those to the entries (n, w)."""
     x, weight, indices = ctx.saved_tensors
     if grad.is_cuda:
-        grad_weight, grad_bias = _gpu().scatter_rows(indices, grad, x, len(weight))
+        grad_weight, grad_bias = _gpu().scatter_rows(*by_latent(indices, len(weight)), grad, x)
     else:
         grad_weight = scatter_rows(indices, grad, x, len(weight))
         grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
@@ -108,8 +153,11 @@ def _encode_gradients(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]
 def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     """The entries of rows dictionary^T at indices (n, k), and no others: (n, d), (L, d) -> (n, k).
 
-    Neither a (n, L) nor a (n, k, d) tensor is held.
+    A (n, k, d) tensor is never held, and a (n, L) one only where k is a good part of L.
     """
+    if _wide(indices, len(dictionary)):
+        with torch.autocast(rows.device.type, enabled=False):  # see `_Encode`
+            return (rows @ dictionary.T).gather(1, indices)
     if rows.is_cuda:
         return _gpu().sampled(rows, dictionary, indices)
     n, k = indices.shape
@@ -126,7 +174,13 @@ class _Decode(torch.autograd.Function):
         ctx.save_for_backward(values, indices, dictionary)
         if values.is_cuda:
             return _gpu().decode(values, indices, dictionary)
-        return F.embedding_bag(indices, dictionary, per_sample_weights=values, mode="sum")
+        own = dictionary.detach()  # else torch prepares for a gradient of its own
+        if not _wide(indices, len(own)):
+            return F.embedding_bag(indices, own, per_sample_weights=values, mode="sum")
+        held, (n, width) = _held(values), indices.shape
+        starts = torch.searchsorted(held, torch.arange(0, n * width, width))
+        weights = values.flatten()[held]
+        return F.embedding_bag(indices.flatten()[held], own, starts, per_sample_weights=weights, mode="sum")
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor]:
@@ -164,7 +218,7 @@ def batch_topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[
     def select(pre: Tensor) -> Tensor:
         # at least n k entries reach the smallest of the rows' k largest: the search for the cutoff can start there
         candidates = pre[pre >= pre.topk(k, dim=1, sorted=False).values.min()]
-        return _largest(pre, pre >= _cutoff(candidates, k * len(pre)))
+        return _marked(pre >= _cutoff(candidates, k * len(pre)))
 
     values, indices = _Encode.apply(x, weight, bias, select, len(x))
     # once more among the values themselves: in a lower precision many entries tie at the cutoff
@@ -178,7 +232,7 @@ def _cutoff(values: Tensor, n: int) -> Tensor:
 
 def threshold_encode(x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """All of ReLU(x weight^T + bias) that reaches one `threshold` >= 0: values (n, w) >= 0, latents int64 (n, w)."""
-    values, indices = _Encode.apply(x, weight, bias, lambda pre: _largest(pre, (pre >= threshold) & (pre > 0)), len(x))
+    values, indices = _Encode.apply(x, weight, bias, lambda pre: _marked((pre >= threshold) & (pre > 0)), len(x))
     return torch.where(values >= threshold, values, 0).relu(), indices
 
 
@@ -188,16 +242,20 @@ def encode_above(x: Tensor, weight: Tensor, bias: Tensor, floor: Tensor) -> tupl
     w is the largest number that any row holds, at least 1. The other rows are filled with entries at or below it.
     """
 
-    return _Encode.apply(x, weight, bias, lambda pre: _largest(pre - floor, pre > floor), len(x))
+    return _Encode.apply(x, weight, bias, lambda pre: _marked(pre > floor), len(x))
 
 
-def _largest(scores: Tensor, keep: Tensor) -> Tensor:
-    """Latents of a row's largest scores (n, L), as many as `keep` (n, L) marks in the row that holds most: (n, w).
+def _marked(keep: Tensor) -> Tensor:
+    """The latents that `keep` (n, L) marks in each row, in order, as many as in the row that has most: (n, w), w >= 1.
 
-    In each row the kept must be its largest scores.
+    Rows with fewer are filled with their first unmarked latents, which `keep` then marks too. Among the first w there
+    are always enough, since a row without m of its w latents has at most w - m marks there.
     """
-    width = max(keep.sum(1).tolist(), default=0) or 1
-    return scores.topk(width, dim=1, sorted=False).indices
+    counts = keep.sum(1, keepdim=True)
+    width = max(counts.flatten().tolist(), default=0) or 1
+    idle = ~keep[:, :width]
+    keep[:, :width] |= idle & (idle.cumsum(1) <= width - counts)
+    return keep.nonzero()[:, 1].view(len(keep), width)
 
 
 def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
@@ -205,6 +263,6 @@ def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
 
     The indices of a row are distinct.
     """
-    if _full(indices, len(dictionary)):
+    if _dense_pays(values, len(dictionary)):
         return dense(values, indices, len(dictionary)) @ dictionary
     return _Decode.apply(values, indices, dictionary)

@@ -97,11 +97,12 @@ class SparseAutoencoder(nn.Module, Shared):
 
         w is k where k is exact; else the largest number active in a row, the other rows being filled with zeros.
         """
-        return self.activate(x, training=False)[:2]
+        return self.activate(self.inputs(x), training=False)[:2]
 
     def activate(self, x: Tensor, training: bool) -> Code:
-        """`encode`, told whether x is a batch to learn from, and the sparsity loss: see `activations`."""
-        return self.activation(self.inputs(x) - self.offset, self.encoder, self.encoder_bias, training)
+        """The code of `inputs(x)` (n, d), told whether it is a batch to learn from, and the sparsity loss: see
+        `activations`."""
+        return self.activation(x - self.offset, self.encoder, self.encoder_bias, training)
 
     @property
     def offset(self) -> Tensor:

@@ -9,6 +9,7 @@ from numbers import Real
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xsae import processes
@@ -112,7 +113,8 @@ def normalised_loss(x_hat: Tensor, x: Tensor) -> Tensor:
     Of several processes, each of which has as many rows, this one's part of it: the parts add up to the loss.
     """
     mean = processes.total(x.mean(0) / processes.count())
-    return (x_hat - x).square().sum() / processes.total((x - mean).square().sum()).clamp_min(1e-12)
+    variance = processes.total(F.mse_loss(x, mean.expand_as(x), reduction="sum"))
+    return F.mse_loss(x_hat, x, reduction="sum") / variance.clamp_min(1e-12)
 
 
 def aux_loss(sae: SparseAutoencoder, x: Tensor, x_hat: Tensor, dead: Tensor) -> Tensor:
