@@ -1,14 +1,18 @@
 """The benchmarks compare equals, and their memory figure is one."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
-from benchmarks import retrieval, training, walltime
+from benchmarks import precision, retrieval, training, walltime
 from benchmarks.codes import paired_codes
 from benchmarks.measure import peak_memory
+from xsae.data import synthetic
+from xsae.training import TrainingConfig
 
 
 def test_the_training_steps_learn_the_same():
@@ -50,3 +54,19 @@ def test_the_table_of_times_goes_into_the_lines_of_readme_that_name_the_commands
     assert [b.rpartition(" | ")[2] for _, b in lines] == ["25 min, 2.3 GB |", "9 min of these |"]
     assert all(a.split("|")[:-2] == b.split("|")[:-2] for a, b in lines)
     assert walltime.into_readme(changed, table) == changed
+
+
+@pytest.mark.parametrize("method", ["separated", "shared"])
+def test_bfloat16_learns_what_float32_learns_over_three_seeds(method):
+    sizes = {"dim": 24, "n_shared": 48, "n_own": {"image": 24, "text": 24}, "n_train": 1200, "n_test": 400}
+    config = TrainingConfig(latents=256, k=4, epochs=30, batch_size=64, learning_rate=2e-3)
+    found = {own: [] for own in precision.PRECISIONS}
+    for seed in (1, 2, 3):
+        data = synthetic.generate(0.6, seed, **sizes, max_interference=0.9)
+        for own, of in found.items():
+            config = replace(config, precision=own)
+            of.append(precision.trained(method, data.train.embeddings, data.test.embeddings, config, seed))
+    exact, rounded = (pd.DataFrame(of) for of in found.values())
+    np.testing.assert_allclose(rounded["loss"], exact["loss"], rtol=0.02)
+    assert not np.allclose(rounded["loss"], exact["loss"], rtol=1e-9)
+    assert abs(rounded["R@1"].mean() - exact["R@1"].mean()) < 0.02

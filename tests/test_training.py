@@ -317,6 +317,12 @@ def test_a_setting_that_is_not_there_is_named(name, value):
         TrainingConfig(**{name: value})
 
 
+def test_auto_is_bfloat16_where_the_processor_multiplies_in_it(monkeypatch):
+    for found, precision in (({"avx512_bf16": True}, "bfloat16"), ({"avx512_bf16": False, "avx2": True}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        assert TrainingConfig(precision="auto").precision == precision
+
+
 def test_auto_is_a_gpu_where_there_is_one_and_asking_for_one_that_is_not_there_is_one_line():
     assert TrainingConfig(device="auto").device == ("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():

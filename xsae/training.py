@@ -38,7 +38,8 @@ class TrainingConfig:
     configs train on them as they are. `device`: `cpu`, or `cuda`, where a run is the same to the bit on the same card
     for `topk`; `auto` becomes `cuda` where there is a GPU, else `cpu`. `precision`: of the product that latents are
     chosen by in training, `float32` or `bfloat16`, several times faster on processors that have it; all else is float32
-    (`benchmarks.training` has both).
+    (`benchmarks.training` has both). `auto` becomes `bfloat16` where the device has it, else `float32`: what is learned
+    is equally good (`benchmarks.precision`).
     """
 
     latents: int = 8192
@@ -74,6 +75,8 @@ class TrainingConfig:
             object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: `cuda` found, but torch sees no GPU; `cpu` or `auto` would run here")
+        if self.precision == "auto":
+            object.__setattr__(self, "precision", "bfloat16" if _has_bfloat16(self.device) else "float32")
         for name, known in {"bias_start": BIAS_STARTS, "device": DEVICES, "precision": PRECISIONS}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is unknown; one of {', '.join(known)}")
@@ -97,6 +100,13 @@ class TrainingConfig:
                 f"weight_decay: {self.weight_decay:g} found; at a learning rate of {self.learning_rate:g} a step takes "
                 "a weight away whole; less than one over that rate is needed"
             )
+
+
+def _has_bfloat16(device: str) -> bool:
+    """Whether a device multiplies in bfloat16 itself, and not by way of something slower."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(has is True for name, has in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
 def dictionary_size(n_pairs: int, dim: int) -> int:
