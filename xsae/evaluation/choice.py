@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from xsae.evaluation.recovery import directions_found
-from xsae.fitting import held_out_errors, set_aside
+from xsae.fitting import BLOCK, held_out_errors, set_aside
 from xsae.methods import train_saes
 from xsae.training import TrainingConfig
 
@@ -47,6 +47,7 @@ def trial(
     the other has with its own. Dead latents count, and lower it.
     """
     held, rest = set_aside(list(rows.values()), np.random.default_rng(0))
+    held = [own[:BLOCK] for own in held]
     config, rest = _shortened(config, rest)
     one, other = (train_saes(method, arrays, dict(zip(rows, rest, strict=True)), config, seed)[0] for seed in SEEDS)
     x = {m: arrays[m][own] for m, own in zip(rows, held, strict=True)}
