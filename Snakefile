@@ -1,11 +1,12 @@
 # Which notebook needs what, and what it makes. ./run_all.sh calls this; the engine's own options pass through it.
 #
-#   00_embeddings -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
+#   00_embeddings -> 00b_choices -> 01_heterogeneity -> 02_sae_training -> 03_alignment -> 04_retrieval -> 05_steering
 #   -> 06_monosemanticity -> 07_ablations -> 09_alignments -> 08_paper -> report.html, README.md
 #   01b_theory, and 10_explorer after 03 --> 08_paper
 #   extract, for each backbone and job -> 00_embeddings, where a config names real sources
 #
 # A chain, because each reads what the ones before it made: 01 trains the `separated` autoencoders that 02 goes on with.
+# 00b is there where a config leaves something to be chosen, for which the engine has `auto` all along.
 # 01b draws its own data: a config without backbones runs it alone, your own embeddings leave it out.
 # Embedding stores and checkpoints are no outputs here: the engine deletes a rule's outputs before it runs, and the
 # notebooks go on from what is finished by themselves.
@@ -18,7 +19,7 @@ from xsae.run.paths import ROOT
 ASKED = dict(parse_qsl(config["run"]))
 NAME, EMBEDDINGS, MODALITIES, ONLY = (ASKED.get(key, "") for key in ("name", "embeddings", "modalities", "only"))
 LATENTS = int(ASKED["latents"]) if "latents" in ASKED else None
-SETTINGS = load_config(NAME, EMBEDDINGS, MODALITIES, LATENTS, ONLY)
+SETTINGS = load_config(NAME, EMBEDDINGS, MODALITIES, LATENTS, ONLY, "quick" in ASKED)
 RUN = run_name(NAME, EMBEDDINGS, ONLY)
 TABLES = {table: by for table, by in MADE_BY.items() if table not in left_out(SETTINGS)}
 NOTEBOOKS = sorted(set(TABLES.values()))
@@ -27,7 +28,8 @@ CHAIN = [notebook for notebook in NOTEBOOKS if notebook not in (MADE_BY["cos_swe
 CHAIN += [notebook for notebook in NOTEBOOKS if notebook == LAST]
 CODE = [str(path) for path in sorted((ROOT / "xsae").rglob("*.py"))]
 PAGES = [str(path) for path in sorted((ROOT / "xsae/report/pages").iterdir())]
-ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option != "name"]
+ARGUMENTS = [NAME] + [f"--{option}={value}" for option, value in ASKED.items() if option not in ("name", "quick")]
+ARGUMENTS += ["--quick"] if "quick" in ASKED else []
 # Whatever is data reaches a shell as a quoted parameter (:q), never as part of a command. Every job holds the run's
 # lock, and ends with the process that started it: the engine, which `exec` makes its parent.
 JOB = "exec python -m xsae.run.lock {params.lock:q} $PPID "

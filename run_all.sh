@@ -5,7 +5,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 usage() {
     cat <<'END'
-usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz [--modalities A,B]] [--latents N] [engine options]
+usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz [--modalities A,B] [--quick]] [--latents N]
+                    [engine options]
        ./run_all.sh test [pytest options]
        ./run_all.sh lab [jupyter options]
 
@@ -19,8 +20,9 @@ usage: ./run_all.sh [CONFIG] [--embeddings FILE.npz [--modalities A,B]] [--laten
                           two modalities or more; optional `caption` (m,) and `image_index` (m,);
                           results/CONFIG-FILE/
   --modalities A,B        which float matrices of the file are modalities, where they are not two
-  --latents N             latents of all autoencoders together; 0 sizes them to the data, which
-                          is the default for your own embeddings
+  --latents N             latents of all autoencoders together; 0 sizes them to the data
+  --quick                 k as the config has it, latents sized to the data; without it both are
+                          chosen on your own embeddings first, unless your config says otherwise
 
   --only BACKBONE         one backbone of the config; results/CONFIG-BACKBONE/
 

@@ -61,21 +61,65 @@ def test_skipped_notebooks_are_left_out_with_their_tables(tmp_path):
     own.write_text("extends: smoke\nskip: [04_retrieval, 01b_theory]\n")
     assert left_out(load_config(str(own))) == {
         "retrieval", "retrieval_intervals", "zeroshot", "zeroshot_intervals", "cos_sweep", "lambda_sweep",
-        "matched_world",
+        "matched_world", "choices",
     }  # fmt: skip
     own.write_text("extends: smoke\nskip: []\n")
-    assert load_config(str(own), "own.npz").skip == [] and not left_out(load_config("smoke"))
+    assert load_config(str(own), "own.npz").skip == [] and left_out(load_config("smoke")) == {"choices"}
 
 
 def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
-    own = load_config("laptop", "some/where/coco.npz")
-    assert own.latents == 0 and own.backbones == ["coco"] and own.embeddings == "some/where/coco.npz"
+    own = load_config("laptop", "some/where/coco.npz", quick=True)
+    assert own.latents == 0 and own.k == 8 and own.backbones == ["coco"] and own.embeddings == "some/where/coco.npz"
     assert load_config("laptop", "coco.npz", latents=256).latents == 256
     assert load_config("laptop", "coco.npz", "image, text").modalities == ["image", "text"] and own.modalities == []
     with pytest.raises(ValueError, match=r"modalities: \['text', 'text'\] holds one twice"):
         load_config("laptop", "coco.npz", "text,text")
     assert run_name("laptop") == "laptop" and run_name("laptop", "a/coco.npz") == "laptop-coco"
     assert run_name("here/own.yaml", "a/coco.npz") == "own-coco"
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "quick"),
+    [
+        ("extends: laptop", ("auto", "auto"), (8, 0)),  # what a config of ours says is the embedded world's
+        ("extends: laptop\nk: 16", (16, "auto"), (16, 0)),  # what yours says stands
+        ("extends: laptop\nlatents: 300", ("auto", 300), (8, 300)),
+        ("extends: laptop\nk: auto", ("auto", "auto"), ("auto", 0)),
+        ("backbones: [vit]\nk: 4", (4, "auto"), (4, 0)),
+        ("backbones: [vit]", (32, 0), (32, 0)),  # the paper's recipe
+    ],
+)
+def test_own_embeddings_have_k_and_latents_chosen_unless_told(tmp_path, text, found, quick):
+    path = tmp_path / "own.yaml"
+    path.write_text(text + "\n")
+    for values, options in ((found, {}), (quick, {"quick": True}), ((found[0], 960), {"latents": 960})):
+        own = load_config(str(path), "a.npz", **options)
+        assert (own.k, own.latents) == values
+        assert own.auto == tuple(name for name, value in zip(("k", "latents"), values, strict=True) if value == "auto")
+
+
+def test_quick_is_about_own_embeddings():
+    with pytest.raises(ValueError, match="^quick: of no use without --embeddings FILE.npz"):
+        load_config("laptop", quick=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("k: atuo", "`k`: 'atuo' found; input should be a valid integer, or auto"),
+        ("latents: -1", "`latents`: -1 found; input should be greater than or equal to 0, or auto"),
+        ("group_sparse: Auto", "`group_sparse`: 'Auto' found; input should be a valid number, or auto"),
+        ("epochs: auto", "`epochs`: 'auto' found; input should be a valid integer$"),
+        ("iso_energy: auto\nmethods: [shared, shared_bias, separated, posthoc]", "iso_energy: `auto` is of no use"),
+        ("k: auto\nbackbones: []", "k: `auto` is of no use without backbones"),
+    ],
+)
+def test_auto_where_it_does_not_fit_gets_one_line(tmp_path, text, message):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"extends: smoke\n{text}\n")
+    with pytest.raises(ValueError, match=f"^own.yaml: {message}") as error:
+        load_config(str(path))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from runs import call, command, tables, tiny
 from test_extraction import small_clip
 from test_sources import picture
 
+from xsae.checkpoints import load
+from xsae.data import matched
 from xsae.data.store import open_store
 from xsae.evaluation.variants import VARIANTS
 from xsae.methods import METHODS
@@ -39,7 +41,8 @@ COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
     root, output = smoke
     results = root / "results/smoke"
-    assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY)
+    made = set(MADE_BY) - {"choices"}  # nothing is left to choose
+    assert {path.stem for path in results.glob("*.csv")} == made
     figures = {path.stem for path in (root / "figures/smoke").iterdir()}
     assert figures == {
         "scenes", "calibration", "direction_gap", "gap_density", "gap_density_control", "concept_directions",
@@ -51,12 +54,14 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
         assert (root / f"figures/smoke/{figure}.pdf").stat().st_size > 2000
         assert (root / f"figures/smoke/{figure}.png").stat().st_size > 2000
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if path.stem == MADE_BY["choices"]:
+            continue
         cells = [c for c in nbformat.read(results / "notebooks" / path.name, 4).cells if c.cell_type == "code"]
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
         assert path.stem in output
     manifests = {path.stem: json.loads(path.read_text()) for path in (results / "manifest").iterdir()}
-    assert {name for own in manifests.values() for name in own["results"]} == set(MADE_BY)
-    assert set(manifests) == set(MADE_BY.values()) and len(manifests["02_sae_training"]["inputs"]) == 2
+    assert {name for own in manifests.values() for name in own["results"]} == made
+    assert set(manifests) == {MADE_BY[name] for name in made} and len(manifests["02_sae_training"]["inputs"]) == 2
     report = (results / "report.html").read_text()
     assert report.count("data:image/png;base64") == len(figures)
     assert all(f"../../figures/smoke/{figure}.png" in (results / "README.md").read_text() for figure in figures)
@@ -171,7 +176,7 @@ def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart
     )  # fmt: skip
     root = tmp_path / "root"
     root.mkdir()
-    status, output = call(root, "smoke", "--embeddings", own, "--modalities", "image, text,audio")
+    status, output = call(root, "smoke", "--quick", "--embeddings", own, "--modalities", "image, text,audio")
     assert status == 0, output
     assert [path.name for path in (root / "results").iterdir()] == ["smoke-own"]
     results = root / "results/smoke-own"
@@ -195,7 +200,25 @@ def test_real_clip_embeddings_and_a_third_modality_run_from_end_to_end_and_apart
     zeroshot = zeroshot.set_index("method")["value"]
     assert zeroshot["dense"] > 0.9 and zeroshot["chance"] == 0.25
     assert (root / "figures/smoke-own/retrieval.png").is_file()
-    assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY) - {*OF_THE_WORLD, *OF_THE_THEORY, "ablations"}
+    left = {*OF_THE_WORLD, *OF_THE_THEORY, "ablations", "choices"}
+    assert {path.stem for path in results.glob("*.csv")} == set(MADE_BY) - left
+
+
+def test_what_a_run_chooses_is_what_it_trains_and_it_chooses_once(tmp_path):
+    data = matched.generate(1, 300, 2).train.embeddings
+    options = ["smoke", "--embeddings", npz(tmp_path, **data), "--until", "01_heterogeneity"]
+    root = tmp_path / "root"
+    root.mkdir()
+    status, output = call(root, *options)
+    assert status == 0 and "chosen first: k, latents, by 10 short trainings, at most about " in output, output
+    table = pd.read_csv(root / "results/smoke-own/choices.csv")
+    last = table[table["chosen"]].groupby("axis", sort=False)[["k", "latents"]].first().iloc[-1].to_dict()
+    artifacts = root / "artifacts/smoke-own"
+    assert json.loads((artifacts / "choices.json").read_text()) == last
+    sae = load(artifacts / "checkpoints/own/separated-mean-seed1", open_store(artifacts / "embeddings/own").fingerprint)
+    assert (sae[0]["text"].config.k, 2 * sae[0]["text"].config.latents) == (last["k"], last["latents"])
+    status, output = call(root, *options)
+    assert status == 0 and "01_heterogeneity:" not in output, output
 
 
 def test_own_embeddings_without_classes_are_not_asked_for_zero_shot(tmp_path):
@@ -239,11 +262,12 @@ def test_the_papers_plan_needs_neither_network_nor_data(tmp_path):
 
 def test_what_cannot_be_made_of_what_is_given_is_left_out():
     config = load_config("paper")
-    assert left_out(config) == set()
-    assert left_out(config.model_copy(update={"backbones": ["clip-b32"]})) == set(OF_JUDGES)
-    assert left_out(config.model_copy(update={"sources": ["cc3m"], "classes": ""})) == {*OF_LABELS, *OF_CLASSES}
+    assert left_out(config) == {"choices"}  # nothing is `auto`
+    assert left_out(config.model_copy(update={"backbones": ["clip-b32"], "k": "auto"})) == set(OF_JUDGES)
+    sourced = config.model_copy(update={"sources": ["cc3m"], "classes": "", "k": "auto"})
+    assert left_out(sourced) == {*OF_LABELS, *OF_CLASSES}
     assert left_out(load_config("paper-synthetic")) == set(MADE_BY) - set(SYNTHETIC)
-    assert left_out(load_config("laptop")) == set()
+    assert left_out(load_config("laptop")) == {"choices"}
 
 
 def npz(folder, **arrays):

@@ -13,7 +13,7 @@ import pytest
 from xsae.alignment import Alignment
 from xsae.methods import Method
 from xsae.run.config import Config, load_config
-from xsae.run.notebooks import MADE_BY, parameters
+from xsae.run.notebooks import MADE_BY, keep_choices, parameters, settled
 from xsae.run.paths import ROOT
 from xsae.sae import SAEConfig, SparseAutoencoder
 
@@ -78,6 +78,19 @@ def test_the_workflow_knows_every_notebook_and_hands_over_only_what_is_declared(
     expected = {"run": "own", "backbones": ["vit", "resnet"], "seeds": [1, 2], "bias_starts": ["mean", "zero"]}
     expected["methods"] = []
     assert handed == expected
+
+
+def test_what_was_chosen_reaches_the_notebooks_and_never_the_engine(tmp_path, monkeypatch):
+    monkeypatch.setenv("XSAE_ROOT", str(tmp_path))
+    config = load_config("smoke", "own.npz", latents=64)
+    with pytest.raises(FileNotFoundError, match=r"choices.json: not there; notebook 00b_choices chooses k$"):
+        settled("02_sae_training", config, "own")
+    keep_choices("own", {"k": 16, "latents": 512})
+    handed = parameters("02_sae_training", config, "own")
+    assert handed["k"] == "auto" and handed["latents"] == 64 and handed["device"] == "cpu"
+    assert settled("02_sae_training", config, "own") == handed | {"k": 16}
+    for notebook in ("00b_choices", "04_retrieval"):  # the one chooses, the other does not ask
+        assert settled(notebook, config, "own") == parameters(notebook, config, "own")
 
 
 def test_captions_are_shown_as_text_not_as_markup():

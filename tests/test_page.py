@@ -23,11 +23,12 @@ def laptop(tmp_path, monkeypatch):
 def test_every_figure_and_table_of_the_run_is_there_once_and_numbered(laptop):
     html, readme = (path.read_text() for path in page.write("laptop"))
     figures = {path.stem for path in laptop.figures.glob("*.png")}
-    assert {own.name for section in SECTIONS for own in section.figures} == figures
+    made = [section for section in SECTIONS if section.name != "choices"]  # the laptop's config leaves nothing open
+    assert {own.name for section in made for own in section.figures} == figures
     assert re.findall(r"<strong>Figure (\d+)\.", html) == [str(n + 1) for n in range(len(figures))]
     assert all(html.count(f'<figure id="figure-{name}">') == 1 for name in figures)
     assert all(f"(../../figures/laptop/{name}.png)" in readme for name in figures)
-    tables = {own.name for section in SECTIONS for own in section.tables}
+    tables = {own.name for section in made for own in section.tables}
     assert tables <= {path.stem for path in laptop.results.glob("*.csv")}
     assert html.count("<strong>Table ") == len(tables) and all(f'href="{name}.csv"' in html for name in tables)
     assert not re.search(r'(src|url\()="?http', html) and "Smoke run." not in html

@@ -28,7 +28,7 @@ def notebook(tmp_path, monkeypatch):
     (tmp_path / "code" / "notebooks").mkdir(parents=True)
     monkeypatch.setenv("XSAE_ROOT", str(tmp_path / "root"))
     monkeypatch.setattr(run_notebook, "ROOT", tmp_path / "code")
-    monkeypatch.setattr(run_notebook, "parameters", lambda *_: {})
+    monkeypatch.setattr(run_notebook, "settled", lambda *_: {})
     return run
 
 

@@ -45,7 +45,8 @@ def fit(
     """
     activation, generator, aside = saes[0].config.activation, np.random.default_rng(seed), []
     if config.patience:
-        aside, rows = _set_aside(arrays, rows, generator)
+        held, rows = set_aside(rows, generator)
+        aside = [array[own[:BLOCK]] for array, own in zip(arrays, held, strict=True)]
     if len(rows[0]) < 2:
         beside = " beside those set aside" if config.patience else ""
         raise ValueError(f"rows: {len(rows[0])} pairs to train on{beside}; at least 2 are needed")
@@ -64,7 +65,9 @@ def fit(
     arrays = [_on_device(array, config.device, len(arrays)) for array in arrays]
     steps, own = None if config.patience else planned, generator.spawn(1)[0]  # its draws leave the pairs' order alone
     trainer = Trainer(saes, config, steps, penalty, per_epoch, encode, own)
-    ending = _Ending(trainer, config, planned, lambda: held_out_losses(saes, aside))
+    ending = _Ending(
+        trainer, config, planned, lambda: [held_out_errors(*own).mean().item() for own in zip(saes, aside, strict=True)]
+    )
     history = []
     bar = tqdm(total=ending.steps, desc=progress, disable=progress is None, mininterval=1)
     while trainer.done < ending.steps:
@@ -90,26 +93,21 @@ def fit(
     return history
 
 
-def _set_aside(
-    arrays: Sequence[np.ndarray], rows: Sequence[np.ndarray], generator: np.random.Generator
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The embeddings (n, d) of a tenth of the pairs, and the rows of the others.
+def set_aside(rows: Sequence[np.ndarray], generator: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The rows of a tenth of the pairs, and those of the others: per modality int, as in `fit`.
 
     An embedding of the first modality that belongs to several pairs goes with all of them.
     """
     owners = generator.permutation(np.unique(rows[0]))
     held = np.isin(rows[0], owners[: max(len(owners) // 10, 1)])
-    return [a[r[held][:BLOCK]] for a, r in zip(arrays, rows, strict=True)], [r[~held] for r in rows]
+    return [own[held] for own in rows], [own[~held] for own in rows]
 
 
 @torch.inference_mode()
-def held_out_losses(saes: Sequence[SparseAutoencoder], arrays: Sequence[np.ndarray]) -> list[float]:
-    """The normalised loss of each modality on (n, d) embeddings that its autoencoder was not trained on."""
-    losses = []
-    for sae, array in zip(saes, arrays, strict=True):
-        x = sae.inputs(torch.from_numpy(np.array(array)).to(sae.encoder))
-        losses.append((sae(x) - x).square().sum().item() / (x - x.mean(0)).square().sum().clamp_min(1e-12).item())
-    return losses
+def held_out_errors(sae: SparseAutoencoder, array: np.ndarray) -> Tensor:
+    """The squared error of each of n embeddings (n, d) over their variance, (n,): the mean is the normalised loss."""
+    x = sae.inputs(torch.from_numpy(np.array(array)).to(sae.encoder))
+    return (sae(x) - x).square().sum(1) * len(x) / (x - x.mean(0)).square().sum().clamp_min(1e-12)
 
 
 class _Ending:

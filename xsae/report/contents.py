@@ -134,6 +134,21 @@ SECTIONS = (
         ),
     ),
     Section(
+        "choices", "What the run chose by itself",
+        "k, latents and weights of penalties, by what is reconstructed of training pairs that were set aside.",
+        (
+            Figure(
+                "choices", "Loss along each axis of the choice",
+                "Bars: one standard error; ringed: the choice, the sparsest below the dotted line, or the largest free "
+                "weight. Numbers: how alike two seeds' directions are.",
+                "Lines of the loss over the number of latents, over k and over the weight of each penalty.",
+            ),
+        ),
+        (
+            Table("choices", "What there was to choose from", ("method", "axis", "k", "latents", "weight", "chosen")),
+        ),
+    ),
+    Section(
         "claim-1", "Claim 1: one concept, two directions",
         "The direction gap of two latents is 1 − the cosine of their directions. Two seeds of one modality never "
         "agree exactly either: they are the control.",

@@ -13,6 +13,7 @@ def which_run() -> argparse.ArgumentParser:
     parser.add_argument("--modalities", default="", help="of your own embeddings, with commas between")
     parser.add_argument("--latents", type=int)
     parser.add_argument("--only", default="")
+    parser.add_argument("--quick", action="store_true", help="choose neither k nor latents of your own embeddings")
     return parser
 
 

@@ -31,6 +31,8 @@ READ_BY = {
     "01b_theory": ("synthetic_", "matched_", "cosines", "penalty_factors"),
     "07_ablations": ("ablation_",),
 }
+AUTO = "auto"  # a value that 00b_choices chooses
+CHOOSABLE = ("k", "latents", "iso_energy", "group_sparse", "masked_group_sparse")
 LONGEST = 180  # bytes of a run's name: file systems carry 255, and files within are named after it
 
 
@@ -51,8 +53,11 @@ class Config(BaseModel):
     backbones: Annotated[list[str] | None, Field(description="[] = the synthetic experiments alone")] = None
     retrain: bool = False
     methods: Annotated[list[Literal[METHODS]], Field(description="what is compared; [] = every method")] = []
-    latents: Annotated[int, Field(ge=0, le=MOST, description="of all autoencoders together; 0 = as data allow")] = 8192
-    k: Annotated[int, Field(ge=1, le=MOST)] = 32
+    latents: (
+        Annotated[int, Field(ge=0, le=MOST, description="of all autoencoders together; 0 = as data allow")]
+        | Literal[AUTO]
+    ) = 8192
+    k: Annotated[int, Field(ge=1, le=MOST)] | Literal[AUTO] = 32
     epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
     patience: Annotated[int, Field(ge=0, le=MOST, description="0 = `epochs` passes; else looks without gain")] = 0
     max_steps: Annotated[int, Field(ge=1, le=MOST, description="the most steps of a training with patience")] = 10_000
@@ -65,8 +70,9 @@ class Config(BaseModel):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 1.0e-5
     aux_coefficient: Annotated[float, Field(ge=0)] = 0.0
-    iso_energy: Annotated[float, Field(ge=0)] = 1.0e-4
-    group_sparse: Annotated[float, Field(ge=0)] = 0.05
+    iso_energy: Annotated[float, Field(ge=0)] | Literal[AUTO] = 1.0e-4
+    group_sparse: Annotated[float, Field(ge=0)] | Literal[AUTO] = 0.05
+    masked_group_sparse: Annotated[float, Field(ge=0)] | Literal[AUTO] = 0.05
     synthetic_dim: Annotated[int, Field(ge=2, le=MOST)] = 256
     synthetic_concepts: Annotated[int, Field(ge=2, le=MOST)] = 1024
     synthetic_pairs: Annotated[int, Field(ge=50, le=MOST)] = 50000
@@ -101,6 +107,8 @@ class Config(BaseModel):
     def _fits_together(self) -> "Config":
         widths = [("k", self.k, "latents"), *(("ablation_ks", k, "latents") for k in self.ablation_ks)]
         for name, k, total in [*widths, ("synthetic_k", self.synthetic_k, "synthetic_latents")]:
+            if AUTO in (k, getattr(self, total)):
+                continue
             each = getattr(self, total) // 2
             if getattr(self, total) and k > each:
                 raise ValueError(f"{name}: {k} exceeds the {each} latents that each modality gets of `{total}`")
@@ -123,30 +131,52 @@ class Config(BaseModel):
                 raise ValueError(f"{name}: of no use without --embeddings FILE.npz, which it is about; leave it out")
         if self.sources and self.retrain:
             raise ValueError("retrain: of no use with `sources`, whose encoders are not ours; set it to false")
+        for name in self.auto:
+            if not self.backbones:
+                raise ValueError(f"{name}: `auto` is of no use without backbones, whose embeddings it is chosen on")
+            if name in METHODS and self.methods and name not in self.methods:
+                raise ValueError(f"{name}: `auto` is of no use without the method, which `methods` leaves out")
         return self
+
+    @property
+    def auto(self) -> tuple[str, ...]:
+        """The names of what 00b_choices is to choose."""
+        return tuple(name for name in CHOOSABLE if getattr(self, name) == AUTO)
 
 
 def load_config(
-    name: str, embeddings: str = "", modalities: str = "", latents: int | None = None, only: str = ""
+    name: str,
+    embeddings: str = "",
+    modalities: str = "",
+    latents: int | None = None,
+    only: str = "",
+    quick: bool = False,
 ) -> Config:
     """The config `name`: a file of configs/ without its ending, or a path that ends in .yaml.
 
     A file whose `extends` names another takes from it what it does not say itself. embeddings: path of your own .npz;
-    then the one backbone is named after it, the dictionary is sized to the data unless `latents` says otherwise, and
-    unless the config says otherwise, trainings go on until they are done and ablations are left out. modalities: its
-    matrices to work on, with commas between.
+    then the one backbone is named after it, and unless the config says otherwise, trainings go on until they are done
+    and ablations are left out. k and the latents that a config of ours states are the embedded world's: they become
+    `auto`, or with `quick` the k stays, and the latents become 0, as in a config without a k, which has the paper's.
+    modalities: its matrices to work on, with commas between. latents: instead of the config's.
     only: the one backbone of the config to work on. Relative folders of sources start at the repository.
     Raises ValueError, one line, for whatever does not fit.
     """
     path, values = _read(name)
     said = dict(values)
+    theirs = set() if path.parent == CONFIGS else set(said)  # what a file says that is not one of ours
     if "extends" in values:
         base, inherited = _read(values.pop("extends"), path.parent)
         if "extends" in inherited:
             raise ValueError(f"{path.name}: `extends`: {base.name} extends another itself; name that one")
+        theirs |= set() if base.parent == CONFIGS else set(inherited)
         values = inherited | values
+    if quick and not embeddings:
+        raise ValueError("quick: of no use without --embeddings FILE.npz, whose k and latents it leaves unsearched")
     if embeddings:
-        values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem], "latents": 0}
+        sizes = {"k": AUTO, "latents": AUTO} if "k" in values and not quick else {"latents": 0}
+        values |= {size: value for size, value in sizes.items() if size not in theirs}
+        values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem]}
         values |= {"sources": [], "classes": "", "models": {}, "extraction_jobs": 1, "retrain": False}
         values = {"patience": 3, "skip": ["07_ablations"]} | values
     if modalities:
@@ -243,11 +273,13 @@ def _located(spec: str) -> str:
 def _one_line(error: dict[str, Any]) -> str:
     """The first thing pydantic found, as one line that names key, value and what would be right."""
     key, found = ".".join(map(str, error["loc"])), error["input"]
+    key = error["loc"][0] if error["loc"][:1] and error["loc"][0] in CHOOSABLE else key  # not which type it fits least
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, Config.model_fields, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(Config.model_fields)}"
         return f"unknown parameter `{key}`; {hint}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    hint = " (YAML reads 5e-4 as text: write 5.0e-4)" if isinstance(found, str) and "float" in error["type"] else ""
+    hint = ", or auto" if key in CHOOSABLE else ""
+    hint += " (YAML reads 5e-4 as text: write 5.0e-4)" if isinstance(found, str) and "float" in error["type"] else ""
     return f"`{key}`: {reprlib.repr(found):.200} found; {error['msg'][0].lower()}{error['msg'][1:]}{hint}"

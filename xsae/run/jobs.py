@@ -12,7 +12,7 @@ from xsae.alignment import Alignment
 from xsae.checkpoints import fingerprint, load, train_or_load
 from xsae.data import matched, synthetic
 from xsae.data.store import EmbeddingStore, open_store
-from xsae.evaluation import zeroshot
+from xsae.evaluation import choice, zeroshot
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import collapse_rate, directions_found, recovery
 from xsae.evaluation.retrieval import ranks, summary
@@ -30,6 +30,11 @@ def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfi
     opened = open_store(store)
     data = training_data(opened, config.normalize)
     return Method(train_or_load(folder, method, *data, config, seed, opened.fingerprint)[0])
+
+
+def choose(store: Path, method: str, config: TrainingConfig) -> dict[str, float]:
+    """`choice.trial` on the training pairs of a store."""
+    return choice.trial(*training_data(open_store(store), config.normalize), method, config)
 
 
 def reconstruct(run: str, backbone: str, bias_start: str, method: str, seed: int, batch_size: int) -> dict[str, Any]:

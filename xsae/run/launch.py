@@ -22,7 +22,15 @@ from xsae.run.paths import ROOT, RunPaths, output_root
 ENDING = 20  # seconds that an interrupted run has to end its jobs
 
 
-def run(name: str, embeddings: str, modalities: str, latents: int | None, only: str, engine_options: list[str]) -> int:
+def run(
+    name: str,
+    embeddings: str,
+    modalities: str,
+    latents: int | None,
+    only: str,
+    quick: bool,
+    engine_options: list[str],
+) -> int:
     """Check what is asked for, then have Snakemake run what is not up to date; returns the exit status.
 
     Raises ValueError or OSError, one line each, having written nothing.
@@ -35,10 +43,12 @@ def run(name: str, embeddings: str, modalities: str, latents: int | None, only: 
         embeddings = str(Path(embeddings).resolve())
         _check_path(embeddings)
     _check_path(str(ROOT))
-    config = load_config(name, embeddings, modalities, latents, only)
+    config = load_config(name, embeddings, modalities, latents, only, quick)
     paths = RunPaths(run_name(name, embeddings, only))
     dry = bool({"-n", "--dry-run", "--dryrun"} & set(engine_options))
-    found = _modalities(config) if embeddings else []
+    found = _modalities(config) if embeddings else {}
+    if found and config.auto and not dry:
+        _say_budget(config, found, paths.run)
     if config.sources:
         _say_plan(config, paths.run, dry)
     for folder in (paths.results, paths.figures, paths.artifacts):
@@ -51,23 +61,40 @@ def run(name: str, embeddings: str, modalities: str, latents: int | None, only: 
     # Percent-encoded: the engine would read a value such as 1e5 or {a: b} as what YAML makes of it, and pass it on to
     # jobs through a shell.
     asked_for = {"name": name, "embeddings": embeddings, "modalities": modalities, "only": only}
-    asked_for["latents"] = "" if latents is None else latents
+    asked_for |= {"latents": "" if latents is None else latents, "quick": "yes" if quick else ""}
     command += ["--config", f"run={urlencode(asked_for)}", *engine_options]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if dry:
         return subprocess.run([sys.executable, "-m", *command, "--quiet", "host"], env=environment).returncode
     elsewhere = bool({"--profile", "--executor", "-e"} & asked)
-    return _run_engine(paths, command, environment, found, elsewhere)
+    return _run_engine(paths, command, environment, list(found), elsewhere)
 
 
-def _modalities(config: Config) -> list[str]:
-    """The modalities of one's own embeddings, the reference first, once all of the file is found to fit together."""
+def _modalities(config: Config) -> dict[str, tuple[int, int]]:
+    """The modalities of one's own embeddings, the reference first, and the shape of each, once all of the file is found
+    to fit together."""
     from xsae.data.classes import read_classes
     from xsae.data.own import modalities_of, read_npz
 
-    found = modalities_of(read_npz(config.embeddings, config.modalities))
+    arrays = read_npz(config.embeddings, config.modalities)
     read_classes(config.embeddings, config.modalities)
-    return found
+    return {name: arrays[name].shape for name in modalities_of(arrays)}
+
+
+def _say_budget(config: Config, shapes: dict[str, tuple[int, int]], run: str) -> None:
+    """Print what it takes to choose what the config leaves open, before anything is trained."""
+    from xsae.evaluation import choice
+    from xsae.training import TrainingConfig
+
+    names = ("k", "latents", "epochs", "patience", "max_steps", "batch_size", "device")
+    known = {"latents": 0} | {name: getattr(config, name) for name in names if name not in config.auto}
+    rows, dims = zip(*shapes.values(), strict=True)
+    trainings, seconds = choice.budget(TrainingConfig(**known), config.auto, max(rows), dims[0], len(shapes))
+    print(
+        f"{run}: chosen first: {', '.join(config.auto)}, by {trainings} short trainings, at most about "
+        f"{seconds:.0f} s of one processor; --quick goes without",
+        flush=True,
+    )
 
 
 def _say_plan(config: Config, run: str, dry: bool) -> None:

@@ -28,7 +28,7 @@ from xsae import files
 from xsae.run import lock, pool, results
 from xsae.run.commands import exit_status, which_run
 from xsae.run.config import Config, load_config, run_name
-from xsae.run.notebooks import parameters
+from xsae.run.notebooks import settled
 from xsae.run.paths import ROOT, RunPaths
 
 
@@ -75,7 +75,7 @@ def execute(notebook: str, config: Config, run: str) -> None:
                 papermill.execute_notebook(
                     str(ROOT / "notebooks" / f"{notebook}.ipynb"),
                     str(copy),
-                    parameters(notebook, config, run),
+                    settled(notebook, config, run),
                     kernel_name="python3",
                     progress_bar={"desc": notebook, "leave": False},
                     kernel_manager_class=_Kernel,
@@ -113,11 +113,11 @@ def _what(error: PapermillExecutionError | DeadKernelError, copy: Path) -> str:
     return f"cell {begun[-1] if begun else '?'}: the kernel died, {reason}"
 
 
-def _run(notebook: str, name: str, embeddings: str, modalities: str, latents: int | None, only: str) -> int:
-    config = load_config(name, embeddings, modalities, latents, only)
-    began, run = time.time(), run_name(name, embeddings, only)
+def _run(notebook: str, **asked: Any) -> int:
+    config = load_config(**asked)
+    began, run = time.time(), run_name(asked["name"], asked["embeddings"], asked["only"])
     execute(notebook, config, run)
-    results.record(run, notebook, parameters(notebook, config, run), time.time() - began)
+    results.record(run, notebook, settled(notebook, config, run), time.time() - began)
     print(f"{notebook}: {time.time() - began:.0f} s", flush=True)
     return 0
 

@@ -4,11 +4,13 @@ import ast
 import json
 from typing import Any
 
-from xsae.run.config import Config
-from xsae.run.paths import ROOT
+from xsae import files
+from xsae.run.config import AUTO, CHOOSABLE, Config
+from xsae.run.paths import ROOT, RunPaths
 
 MADE_BY = {
-    "embeddings": "00_embeddings", "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
+    "embeddings": "00_embeddings", "choices": "00b_choices",
+    "heterogeneity": "01_heterogeneity", "direction_gaps": "01_heterogeneity",
     "gap_densities": "01_heterogeneity", "gap_controls": "01_heterogeneity", "modality_scores": "01_heterogeneity",
     "concept_directions": "01_heterogeneity", "cos_sweep": "01b_theory", "lambda_sweep": "01b_theory",
     "matched_world": "01b_theory",
@@ -35,7 +37,8 @@ OF_THE_THEORY = (*SYNTHETIC, "matches_truth")  # of the synthetic world, which y
 
 def left_out(config: Config) -> set[str]:
     """The tables that a run does not make: it is told to skip their notebook, or lacks what they are made of."""
-    return _impossible(config) | {table for table, notebook in MADE_BY.items() if notebook in config.skip}
+    skipped = {table for table, notebook in MADE_BY.items() if notebook in config.skip}
+    return _impossible(config) | skipped | (set() if config.auto else {"choices"})
 
 
 def _impossible(config: Config) -> set[str]:
@@ -54,7 +57,8 @@ def _impossible(config: Config) -> set[str]:
 
 
 def parameters(notebook: str, config: Config, run: str) -> dict[str, Any]:
-    """The values of a run for the names that the notebook's parameters cell declares.
+    """The values of a run for the names that the notebook's parameters cell declares, `auto` as it is: what is chosen
+    later must not look to the engine like a config that has changed.
 
     Raises ValueError for a declared name that no config has.
     """
@@ -65,3 +69,22 @@ def parameters(notebook: str, config: Config, run: str) -> dict[str, Any]:
     if unknown := sorted(set(declared) - set(values)):
         raise ValueError(f"{notebook}: parameter `{unknown[0]}` is declared, but no config has it")
     return {name: values[name] for name in declared}
+
+
+def settled(notebook: str, config: Config, run: str) -> dict[str, Any]:
+    """`parameters` with what the run has chosen in the place of every `auto`, but for the notebook that chooses.
+
+    Raises FileNotFoundError where nothing has been chosen yet.
+    """
+    values, path = parameters(notebook, config, run), RunPaths(run).choices
+    waiting = [name for name in CHOOSABLE if values.get(name) == AUTO and notebook != MADE_BY["choices"]]
+    if waiting and not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; notebook {MADE_BY['choices']} chooses {', '.join(waiting)}")
+    chosen = json.loads(path.read_text()) if waiting else {}
+    return values | {name: chosen[name] for name in waiting}
+
+
+def keep_choices(run: str, chosen: dict[str, Any]) -> None:
+    """Write what `settled` reads: a value for each name that was `auto`."""
+    with files.file(RunPaths(run).choices) as partial:
+        partial.write_text(json.dumps(chosen, indent=2) + "\n")

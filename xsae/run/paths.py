@@ -44,6 +44,11 @@ class RunPaths:
         return self.artifacts / "run.lock"
 
     @property
+    def choices(self) -> Path:
+        """What the run chose in the place of `auto`."""
+        return self.artifacts / "choices.json"
+
+    @property
     def encoders(self) -> Path:
         """Weights of encoders that the run trained anew."""
         return self.artifacts / "encoders"

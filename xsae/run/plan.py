@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from xsae.data.encoders import resolve
 from xsae.data.sources import CC3M
 from xsae.methods import METHODS, TRAINED
-from xsae.run.config import Config
+from xsae.run.config import AUTO, Config
+from xsae.training import dictionary_size
 
 TFLOPS = 200  # float16 operations a second, in 10^12, that an encoder is assumed to sustain on an H100-class card
 STEP = 0.4e-3  # seconds of a step at d = 512, L = 8192, batch 1024, assumed of such a card; scaled by d
@@ -68,7 +69,8 @@ def plan(config: Config) -> str:
         trainings = len(config.seeds) * sum(len(config.bias_starts) if own.every_start else 1 for own in trained)
         steps = trainings * config.epochs * train // config.batch_size
         learn = steps * STEP * dim / 512 / 3600
-        saes = trainings * 2 * config.latents * dim * 4
+        latents = dictionary_size(train, dim) if config.latents == AUTO else config.latents
+        saes = trainings * 2 * latents * dim * 4
         disk = ((images + captions) * (dim + 1) * 4 + saes) / 1e9
         own = (config.extraction_jobs, embed, learn, disk)
         total = [a + b for a, b in zip(total, own, strict=True)]

@@ -12,7 +12,7 @@ from xsae.data.store import EmbeddingStore, open_store
 from xsae.methods import METHODS, Method, pair_codes, posthoc
 from xsae.report import plots
 from xsae.run import pool, results
-from xsae.run.jobs import load_method, train_on_store
+from xsae.run.jobs import choose, load_method, train_on_store
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
@@ -106,6 +106,12 @@ class Run:
         settings = self.settings(methods, seeds, starts)
         found = pool.run(work, [(self.name, *own.values(), *more) for own in settings], work.__name__)
         yield from zip(settings, found, strict=True)
+
+    def trials(self, wanted: Sequence[tuple[str, TrainingConfig]]) -> list[dict[str, float]]:
+        """`choice.trial` of methods and configs on the first store, side by side where processors train."""
+        [store, *_] = self.stores.values()
+        on_cpu = all(config.device == "cpu" for _, config in wanted)
+        return pool.run(choose, [(store.path, *own) for own in wanted], "choose", side_by_side=on_cpu)
 
     def write(self, name: str, frame: pd.DataFrame | list[pd.DataFrame]) -> pd.DataFrame:
         """Write results/<run>/<name>.csv; parts are put together first. Returns what was written."""

@@ -22,6 +22,7 @@ from xsae.report.plots.steered import steered_scenes, steering, steering_interva
 from xsae.report.plots.style import METHOD_COLOURS, METHOD_NAMES, use_style
 from xsae.report.plots.training import (
     ablations,
+    choices,
     cos_sweep,
     firing_rates,
     lambda_sweep,
@@ -36,6 +37,7 @@ __all__ = [
     "ablations",
     "alignments",
     "calibration",
+    "choices",
     "concept_directions",
     "cos_sweep",
     "direction_gap",

@@ -40,6 +40,34 @@ def training_curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def choices(frame: pd.DataFrame) -> Figure:
+    """Loss along each axis that a run chose on, with one standard error; k and latents have their stability beside."""
+    settings = [column for column in frame if column not in ("metric", "value")]
+    wide = frame.fillna({"weight": 0.0}).set_index([*settings, "metric"])["value"].unstack("metric").reset_index()
+    groups = list(frame[["method", "axis"]].drop_duplicates().itertuples(index=False))
+    figure, panels = panel_grid([METHOD_NAMES[method] for method, _ in groups], height=2.8)
+    for panel, (method, axis) in zip(panels, groups, strict=True):
+        own = wide[(wide["method"] == method) & (wide["axis"] == axis)]
+        look = look_of(method) | {"fillstyle": "full"}
+        panel.errorbar(own[axis], own["loss"], own["standard_error"], capsize=3, **look)
+        chosen = own[own["chosen"]]
+        panel.plot(chosen[axis], chosen["loss"], "o", markersize=13, fillstyle="none", color="black")
+        compared = own.loc[own["weight"].idxmin() if axis == "weight" else own["loss"].idxmin()]
+        panel.axhline(compared["loss"] + compared["standard_error"], ls=":", lw=1, color=METHOD_COLOURS["chance"])
+        if axis == "weight":
+            least, most = own.loc[own["weight"] > 0, "weight"].agg(["min", "max"])
+            panel.set_xscale("symlog", linthresh=least)
+            panel.set_xlim(-least / 3, 2 * most)
+        else:
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(own[axis], own[axis])
+            for of in own.itertuples():
+                panel.annotate(f" {of.stability:.2f}", (getattr(of, axis), of.loss), fontsize=8)
+        panel.set_xlabel({"weight": "weight λ", "k": f"k, of {own['latents'].iloc[0]} latents"}.get(axis, axis))
+    panels[0].set_ylabel("loss (set aside)")
+    return figure
+
+
 def reconstruction(frame: pd.DataFrame) -> Figure:
     """Held-out loss of each method and modality: a dot per seed, bars for means; pale: the second start of the bias."""
     losses = frame[frame["metric"] == "loss"]
