@@ -20,7 +20,7 @@ import torch
 from benchmarks.measure import write
 from benchmarks.projection import SEEDS, own, world
 from xsae.evaluation.retrieval import recall
-from xsae.fitting import held_out_losses
+from xsae.fitting import held_out_errors
 from xsae.methods import Method, posthoc, train_saes
 from xsae.training import PRECISIONS, TrainingConfig
 
@@ -37,7 +37,7 @@ def trained(
         found = posthoc(saes, {m: sae.transform(train[m]) for m, sae in saes.items()})
     codes, ids = {m: found.transform(m, x) for m, x in test.items()}, np.arange(len(test["image"]))
     recalls = [recall(codes[a], codes[b], ids, ids)["R@1"] for a, b in permutations(codes, 2)]
-    losses = held_out_losses(list(saes.values()), list(test.values()))
+    losses = [held_out_errors(sae, test[m]).mean().item() for m, sae in saes.items()]
     return {"loss": float(np.mean(losses)), "R@1": float(np.mean(recalls)), "seconds": seconds}
 
 

@@ -101,6 +101,9 @@ class Config(BaseModel):
     ]  # fmt: skip
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=MOST)]], Field(min_length=1)] = [1, 2, 3]
     device: Annotated[Literal["cpu", "cuda", "auto"], Field(description="where autoencoders train")] = "cpu"
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"], Field(description="of the product that chooses latents")
+    ] = "float32"
     skip: Annotated[list[Literal[SKIPPABLE]], Field(description="notebooks to leave out, with their tables")] = []
 
     @model_validator(mode="after")

@@ -103,19 +103,19 @@ def ablate(store: Path, folder: Path, method: str, config: TrainingConfig, seed:
     return found
 
 
-def theory_settings(
-    dim: int, concepts: int, pairs: int, latents: int, k: int, epochs: int, batch: int, device: str
-) -> tuple[TrainingConfig, dict[str, Any]]:
-    """How the paper trains on its synthetic world, and the world's `sizes` for `synthetic.generate`.
+def theory_settings(values: Mapping[str, Any]) -> tuple[TrainingConfig, dict[str, Any]]:
+    """How the paper trains on its synthetic world, and the world's `sizes` for `synthetic.generate`, by a notebook's
+    parameters.
 
     Each modality has half as many concepts of its own as both have, and a fifth as many pairs are held out.
     """
+    own = {name.removeprefix("synthetic_"): value for name, value in values.items() if name.startswith("synthetic_")}
     config = TrainingConfig(
-        latents=latents, k=k, epochs=epochs, batch_size=batch, warmup=0.0, decay=False, bias_start="zero",
-        sum_losses=True, device=device,
+        latents=own["latents"], k=own["k"], epochs=own["epochs"], batch_size=own["batch"], warmup=0.0, decay=False,
+        bias_start="zero", sum_losses=True, device=values["device"], precision=values["precision"],
     )  # fmt: skip
-    sizes = {"dim": dim, "n_shared": concepts, "n_train": pairs, "n_test": pairs // 5}
-    return config, sizes | {"n_own": dict.fromkeys(("image", "text"), concepts // 2)}
+    sizes = {"dim": own["dim"], "n_shared": own["concepts"], "n_train": own["pairs"], "n_test": own["pairs"] // 5}
+    return config, sizes | {"n_own": dict.fromkeys(("image", "text"), own["concepts"] // 2)}
 
 
 def recover(

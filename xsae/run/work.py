@@ -1,6 +1,7 @@
 """A run as its notebooks work with it: the stores, what is trained and aligned on them, and where results go."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
@@ -15,6 +16,13 @@ from xsae.run import pool, results
 from xsae.run.jobs import choose, load_method, train_on_store
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
+
+
+def training(values: Mapping[str, Any], **changes: Any) -> TrainingConfig:
+    """How a notebook trains: those of its parameters that are a training's settings, but for `changes`."""
+    return TrainingConfig(
+        **{own.name: values[own.name] for own in fields(TrainingConfig) if own.name in values} | changes
+    )
 
 
 class Run:
