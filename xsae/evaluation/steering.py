@@ -97,15 +97,23 @@ def steer_concepts(
 
 
 def steer_concepts_along(
-    *, directions: Mapping[str, np.ndarray], held_out: HeldOut, alphas: Sequence[float], seed: int
+    *,
+    directions: Mapping[str, np.ndarray],
+    held_out: HeldOut,
+    alphas: Sequence[float],
+    seed: int,
+    pushed: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """The ceiling: as `steer_concepts`, but the embeddings themselves are pushed, along a direction per concept.
+    """As `steer_concepts`, but embeddings themselves are pushed, along a direction per concept.
 
-    directions: concept -> (d,), such as labels give it (`xsae.evaluation.concepts.concept_directions`).
+    directions: concept -> (d,). With those that labels give (`xsae.evaluation.concepts.concept_directions`) this is the
+    ceiling. pushed: (n, d) what is pushed in the images' place, such as their reconstructions; preservation is of the
+    images all the same.
     """
+    start = held_out.images if pushed is None else pushed
 
     def push(concept: str, rows: np.ndarray, alpha: float) -> np.ndarray:
-        return steer_along(held_out.images[rows], directions[concept], alpha)
+        return steer_along(start[rows], directions[concept], alpha)
 
     return _measured(push, list(directions), held_out, alphas, seed)
 
@@ -238,9 +246,9 @@ def steer_along(x: np.ndarray, direction: np.ndarray, alpha: float) -> np.ndarra
     could do.
 
     Args:
-        x: (n, d) unit embeddings.
+        x: (n, d) embeddings, or their reconstructions.
         direction: (d,) v; normalised here.
-        alpha: α, as in `steer`; 0 gives x back.
+        alpha: α, as in `steer`; 0 gives x back, with rows of unit norm.
 
     Returns:
         (n, d) unit rows of x's dtype; a row that the push cancels stays zero.
