@@ -165,5 +165,5 @@ def test_at_most_one_significant_match_of_twenty_may_be_false():
     assert found == {
         "6 at most 5 % of significant matches are false (300 pairs)": "holds",
         "6 at most 5 % of significant matches are false (1000 pairs)": "does not hold",
-        "6 at most 5 % of significant matches are of two first concepts (300 pairs)": "the opposite holds",
+        "6 at most 5 % of significant matches are false by the stricter count (300 pairs)": "the opposite holds",
     }

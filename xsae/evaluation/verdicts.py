@@ -183,7 +183,7 @@ def _trained_as_one(table: pd.DataFrame) -> Iterator[dict]:
 
 def _false_matches(table: pd.DataFrame) -> Iterator[dict]:
     """Of matches called significant at a false discovery rate of 5 %, at most so many are false."""
-    for metric, what in (("precision", "are false"), ("same_first", "are of two first concepts")):
+    for metric, what in (("precision", "are false"), ("same_first", "are false by the stricter count")):
         for pairs, own in table.query("metric == @metric").groupby("pairs"):
             if own["value"].notna().all():  # with few pairs no match is significant
                 claim = f"6 at most 5 % of significant matches {what} ({pairs} pairs)"
