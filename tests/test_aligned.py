@@ -108,6 +108,8 @@ def test_a_concept_is_pushed_where_the_map_says_by_hand():
     found = steering_directions(Fixed(weights, weights.T), text, naming, dictionary, seed=0)
     np.testing.assert_array_equal(found["a"], [3, 0])
     np.testing.assert_array_equal(found["b"], [1, 2])
+    only_b = np.array([[0, 0, 1.0], [0, 0, 0]])  # and nothing that has a partner tells `a`
+    assert list(steering_directions(Fixed(only_b, only_b.T), text, naming, dictionary, seed=0)) == ["b"]
 
 
 def test_with_one_partner_it_is_the_papers_steering():
@@ -130,7 +132,8 @@ def test_figures_of_steering_by_hand():
     about = [("a", 0.0, 0.75, 0.1), ("a", 2.0, 0.55, 0.3), ("b", 0.0, 0.7, 0.2), ("b", 2.0, 0.6, 0.4)]
     rows = pd.DataFrame(about, columns=["concept", "alpha", "preservation", "mAP"]).assign(gallery="images")
     # .65 is half of the way for either concept
-    expected = {"mAP_images": 0.35, "preservation": 0.575, "mAP_images_kept": 0.25}
+    expected = {"steered": 2, "mAP_images": 0.35, "preservation": 0.575, "mAP_images_kept": 0.25}
     assert KEPT == 0.65 and steering_figures(rows) == pytest.approx(expected)
     short = rows.assign(preservation=rows["preservation"].replace(0.6, 0.66))  # b is never pushed so far
     assert np.isnan(steering_figures(short)["mAP_images_kept"])
+    assert steering_figures(rows.iloc[:0]) == {"steered": 0}

@@ -10,7 +10,7 @@ from scipy import sparse
 from xsae.alignments import LinearAlignment
 from xsae.evaluation.monosemanticity import monosemanticity
 from xsae.evaluation.retrieval import ranks, summary
-from xsae.evaluation.steering import concept_latent
+from xsae.evaluation.steering import differences
 from xsae.evaluation.steering_curves import at_levels
 
 KEPT = 0.65  # preservation that alignments are compared at; in notebook 05 the largest that every method comes down to
@@ -101,7 +101,7 @@ def steering_directions(
     j is a latent of the text autoencoder itself, so every alignment is asked about the same latents, and what differs
     is what it makes of them: the image latents whose partner j is, each pushed as far as the map W says
     (`LinearAlignment.translated`). With one partner this is the paper's steering. A latent that is nobody's partner
-    moves nothing, and is not chosen.
+    moves nothing, and is not chosen; a concept that none of the others tells is left out.
 
     Args:
         alignment: fitted.
@@ -111,12 +111,16 @@ def steering_directions(
         seed: of the draw of the other captions.
 
     Raises:
-        ValueError: as `concept_latent` and `translated`.
+        ValueError: as `differences` and `translated`.
     """
     directions = alignment.translated(dictionary)
-    known = np.flatnonzero(directions.any(axis=1))
-    codes = codes[:, known]
-    return {concept: directions[known[concept_latent(codes, names, seed)]] for concept, names in naming.items()}
+    known = directions.any(axis=1)
+    found = {}
+    for concept, names in naming.items():
+        told = np.where(known, differences(codes, names, seed), 0)
+        if told.max() > 0:
+            found[concept] = directions[told.argmax()]
+    return found
 
 
 def steering_figures(rows: pd.DataFrame) -> dict[str, float]:
@@ -125,10 +129,13 @@ def steering_figures(rows: pd.DataFrame) -> dict[str, float]:
     Returns:
         `mAP_captions` and `mAP_images`, of either gallery, and `preservation`, at the largest α; the same mAP where
         preservation has come down to `KEPT`, as `mAP_captions_kept` and `mAP_images_kept`, NaN unless every concept's
-        curve comes there.
+        curve comes there; `steered`, the number of concepts. That alone where there is none.
     """
+    figures = {"steered": rows["concept"].nunique()}
+    if rows.empty:
+        return figures
     pushed = rows[rows["alpha"] == rows["alpha"].max()]
-    figures = {f"mAP_{gallery}": own["mAP"].mean() for gallery, own in pushed.groupby("gallery", sort=False)}
+    figures |= {f"mAP_{gallery}": own["mAP"].mean() for gallery, own in pushed.groupby("gallery", sort=False)}
     figures["preservation"] = pushed["preservation"].mean()
     for gallery, own in at_levels(rows, (KEPT,)).groupby("gallery", sort=False):
         figures[f"mAP_{gallery}_kept"] = own["mAP"].mean(skipna=False)

@@ -144,30 +144,35 @@ def _measured(
 
 
 def concept_latent(codes: sparse.csr_array, names: np.ndarray, seed: int) -> int:
-    """The latent that tells captions naming a concept from others: the largest difference of mean activations.
+    """The latent that tells captions naming a concept from others: of the largest difference, of equal ones the first.
 
-    Args:
-        codes: (n, L) codes of captions, in the image SAE's order of latents.
-        names: (n,) bool, which captions name the concept.
-        seed: of the draw of the other captions, as many as name it, or all there are if they are fewer.
-
-    Returns:
-        Index of the latent; of equal differences the first.
-
-    Raises:
-        ValueError: sizes do not fit, every caption names the concept or none does, or no latent fires more on those
-            that do.
+    Arguments as of `differences`, the codes in the image SAE's order of latents. Raises ValueError as it does, or where
+    no latent fires more on captions that name the concept.
     """
-    names = _flags(names, "concept_latent: names", codes.shape[0])
-    naming, others = np.flatnonzero(names), np.flatnonzero(~names)
-    if 0 in (len(naming), len(others)):
-        raise ValueError(f"concept_latent: names is true for {len(naming)} of {len(names)} captions; some must differ")
-    drawn = np.random.default_rng(seed).choice(others, min(len(naming), len(others)), replace=False)
-    difference = codes[naming].mean(axis=0) - codes[np.sort(drawn)].mean(axis=0)
+    difference = differences(codes, names, seed)
     latent = int(np.argmax(difference))
     if not difference[latent] > 0:
         raise ValueError("concept_latent: no latent of codes fires more on captions that name the concept")
     return latent
+
+
+def differences(codes: sparse.csr_array, names: np.ndarray, seed: int) -> np.ndarray:
+    """How much more each latent fires on captions that name a concept than on others: a difference of means, (L,).
+
+    Args:
+        codes: (n, L) codes of captions.
+        names: (n,) bool, which captions name the concept.
+        seed: of the draw of the other captions, as many as name it, or all there are if they are fewer.
+
+    Raises:
+        ValueError: sizes do not fit, or every caption names the concept or none does.
+    """
+    names = _flags(names, "differences: names", codes.shape[0])
+    naming, others = np.flatnonzero(names), np.flatnonzero(~names)
+    if 0 in (len(naming), len(others)):
+        raise ValueError(f"differences: names is true for {len(naming)} of {len(names)} captions; some must differ")
+    drawn = np.random.default_rng(seed).choice(others, min(len(naming), len(others)), replace=False)
+    return codes[naming].mean(axis=0) - codes[np.sort(drawn)].mean(axis=0)
 
 
 def best_partner(image_codes: sparse.csr_array, text_codes: sparse.csr_array, latent: int) -> int:
