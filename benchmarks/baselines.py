@@ -22,6 +22,7 @@ from xsae.data.own import import_file
 from xsae.data.store import EmbeddingStore
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.retrieval import recall
+from xsae.evaluation.variants import FREQUENT, firing_rates, variants
 from xsae.methods import METHODS, OWN_DATA, Method, train
 
 SPLITS = 6
@@ -35,12 +36,14 @@ def figures(method: Method, store: EmbeddingStore) -> dict[str, float]:
         x = store[m][store.rows(m, "test")]
         own = sae.transform(x)
         found[f"loss {m}"] = reconstruction(x, sae.inverse_transform(own), codes=own)["loss"]
-    means = {m: own.mean(axis=0) for m, own in method.split_codes(store, "train").items()}
-    variants = {"": codes, "centred ": {m: own.toarray() - np.asarray(means[m]) for m, own in codes.items()}}
-    for name, rows in variants.items():
+    trained = method.split_codes(store, "train")
+    means = {m: np.asarray(own.mean(axis=0)) for m, own in trained.items()}
+    compared = variants(codes, means, firing_rates(trained[store.modalities[0]]) > FREQUENT)
+    for prefix, variant in (("", "raw"), ("centred ", "centred")):
+        rows = compared[variant]
         for a, b in permutations(rows, 2):
             of = recall(rows[a], rows[b], ids[a], ids[b])
-            found |= {f"{name}{key} {a} to {b}": of[key] for key in ("R@1", "R@10")}
+            found |= {f"{prefix}{key} {a} to {b}": of[key] for key in ("R@1", "R@10")}
     return found
 
 

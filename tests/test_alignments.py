@@ -5,7 +5,17 @@ import pytest
 from scipy import sparse
 
 from xsae.alignment import Alignment
-from xsae.alignments import CCA, DecoderCosine, Greedy, Hungarian, Partners, Procrustes, Ridge, Sinkhorn
+from xsae.alignments import (
+    CCA,
+    DecoderCosine,
+    Greedy,
+    Hungarian,
+    LinearAlignment,
+    Partners,
+    Procrustes,
+    Ridge,
+    Sinkhorn,
+)
 from xsae.alignments.base import Moments
 from xsae.alignments.transport import transport
 
@@ -195,3 +205,25 @@ def test_settings_that_mean_nothing_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_directions_are_translated_by_hand():
+    class Fixed(LinearAlignment):
+        weights_ = csr([[2, 0, 0.5], [0, 0, 1]])
+        back_weights_ = weights_.T.tocsr()
+
+    # latent 0 is twice the first direction, latent 1 nobody's partner, latent 2 half of the first and the second
+    dictionary = np.array([[1.0, 0], [0, 3]], np.float32)
+    np.testing.assert_array_equal(Fixed().translated(dictionary), [[2, 0], [0, 0], [0.5, 3]])
+    with pytest.raises(ValueError, match=r"Fixed: dictionary has shape \(3, 2\), expected \(2, d\)"):
+        Fixed().translated(np.ones((3, 2)))
+    with pytest.raises(RuntimeError, match="Partners is not fitted"):
+        Partners().translated(dictionary)
+
+
+@pytest.mark.parametrize("name", [*SPARSE, *DENSE])
+def test_a_mapped_code_decodes_to_what_the_code_decodes_to_by_translated_directions(name):
+    a = random_codes(400, 12, 0)
+    b, dictionary = noisy(a, 3), np.random.default_rng(1).standard_normal((12, 5))
+    alignment = (SPARSE | DENSE)[name]().fit(a, b)
+    np.testing.assert_allclose(alignment.transform(b) @ dictionary, b @ alignment.translated(dictionary), atol=1e-9)

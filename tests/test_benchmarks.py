@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import precision, retrieval, training, walltime
+from benchmarks import alignments, precision, retrieval, training, walltime
 from benchmarks.codes import paired_codes
 from benchmarks.measure import peak_memory
 from xsae.data import synthetic
@@ -36,6 +36,14 @@ def test_paired_codes_fire_unevenly_and_share_what_is_asked_for():
         # with everything in common, a latent of one side fires exactly where its partner does
         matches = ((a > 0).astype(int).T @ (b > 0).astype(int)).toarray().max(axis=1)
         assert (matches == np.asarray((a > 0).sum(axis=0))).all() == same
+
+
+def test_every_alignment_is_fitted_to_the_same_codes():
+    fits = alignments.fits(pairs=300, latents=16, k=3)
+    assert next(iter(fits)) == "hungarian" and len(fits) == 10
+    for name, fit in fits.items():
+        mapped = fit().transform(fits["hungarian"].args[1])
+        assert mapped.shape == (300, 16) and fit().identity_lost == (name in ("procrustes", "cca", "ridge"))
 
 
 def _allocate(megabytes):

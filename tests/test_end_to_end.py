@@ -72,6 +72,25 @@ def test_smoke_makes_every_table_figure_and_executed_notebook(smoke):
     assert not list(root.rglob("*.partial*")) and "Traceback" not in output
 
 
+def test_steering_by_the_papers_alignment_is_posthocs_and_gaps_are_those_of_the_tables(smoke):
+    results = smoke[0] / "results/smoke"
+    steering = pd.read_csv(results / "steering.csv").query(
+        "method == 'posthoc' and bias_start == 'mean' and kind == 'all' and alpha == 2 and metric == 'mAP'"
+    )
+    alignments = pd.read_csv(results / "alignments.csv")
+    for gallery in ("captions", "images"):
+        own = alignments.query("alignment == 'hungarian' and metric == 'mAP_' + @gallery")
+        theirs = steering[steering["gallery"] == gallery].astype({"seed": int})
+        both = own.merge(theirs, on=["backbone", "seed"])
+        assert len(both) == 4
+        np.testing.assert_allclose(both["value_x"], both["value_y"], rtol=1e-5)
+    beyond = pd.read_csv(results / "beyond.csv").query("metric == 'R@1' and direction == 'image_to_text'")
+    assert len(beyond) == 20  # five alignments and five methods on two backbones
+    recall = alignments.query("metric == 'R@1' and direction == 'image_to_text' and alignment == 'partners'")
+    own = beyond.query("method == 'partners'").set_index("backbone")["value"]
+    np.testing.assert_allclose(own, recall.groupby("backbone")["value"].mean()[own.index], rtol=1e-5)
+
+
 def test_what_posthoc_is_shows_in_the_tables(smoke):
     root, _ = smoke
     retrieval = pd.read_csv(root / "results/smoke/retrieval.csv")

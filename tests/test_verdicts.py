@@ -122,7 +122,7 @@ def test_a_few_partners_are_held_against_one_and_against_a_rotation():
     }
     values = {
         "hungarian": [0.1, 0.11, 0.1], "partners": [0.2, 0.21, 0.2], "partners_both_sides": [0.1, 0.12, 0.09],
-        "procrustes": [0.3, 0.31, 0.3],
+        "procrustes": [0.3, 0.31, 0.3], "cca": [0.3, 0.31, 0.3], "ridge": [0.2, 0.1, 0.3],
     }  # fmt: skip
     table = pd.concat([rows(own, alignment=name, **about) for name, own in values.items()])
     found = judged({"alignments": table})["verdict"]
@@ -130,3 +130,40 @@ def test_a_few_partners_are_held_against_one_and_against_a_rotation():
     assert found["6 partners retrieves better than procrustes (image_to_text)", "vit", "mean"] == "the opposite holds"
     both = "6 partners_both_sides retrieves better than hungarian (image_to_text)"
     assert found[both, "vit", "mean"] == "does not hold"
+    assert found["6 partners retrieves better than ridge (image_to_text)", "vit", "mean"] == "does not hold"
+    everywhere = "6 partners retrieves better than hungarian everywhere (every backbone, both ways)"
+    row = judged({"alignments": table}).xs(everywhere).iloc[0]
+    assert row["verdict"] == "holds" and row["backbone"] == "all" and row["difference"] == pytest.approx(0.1)
+    behind = table.assign(backbone="resnet", direction="text_to_image", value=0.1)
+    row = judged({"alignments": pd.concat([table, behind])}).xs(everywhere).iloc[0]
+    assert row["verdict"] == "does not hold" and row["difference"] == 0  # one case of one backbone is enough
+
+
+def test_a_few_partners_are_held_against_methods_that_are_trained_as_one():
+    table = pd.concat(
+        [
+            interval(-0.3, -0.1, backbone="vit", direction="image_to_text", method="sparc"),
+            interval(0.1, 0.3, backbone="vit", direction="image_to_text", method="vl_sae"),
+            interval(0.1, 0.3, backbone="vit", direction="image_to_text", method="ridge"),  # judged as an alignment
+            rows([1.0], backbone="vit", direction=None, method="sparc", metric="partners"),
+        ]
+    )
+    found = of_run({"beyond": table}, {}).set_index("claim")["verdict"].to_dict()
+    assert found == {
+        "6 partners retrieves better than sparc (image_to_text)": "the opposite holds",
+        "6 partners retrieves better than vl_sae (image_to_text)": "holds",
+    }
+
+
+def test_at_most_one_significant_match_of_twenty_may_be_false():
+    parts = [rows(values, metric="precision", pairs=pairs) for pairs, values in ((100, [1, None, 1]), (300, [1, 1, 1]))]
+    parts += [
+        rows([0.95, 0.97, 0.9], metric="precision", pairs=1000),
+        rows([0.9, 0.91, 0.9], metric="same_first", pairs=300),
+    ]
+    found = of_run({"matches_truth": pd.concat(parts)}, {}).set_index("claim")["verdict"].to_dict()
+    assert found == {
+        "6 at most 5 % of significant matches are false (300 pairs)": "holds",
+        "6 at most 5 % of significant matches are false (1000 pairs)": "does not hold",
+        "6 at most 5 % of significant matches are false by the stricter count (300 pairs)": "the opposite holds",
+    }

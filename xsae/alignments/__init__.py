@@ -12,6 +12,8 @@
 None of them changes a weight of an autoencoder, so reconstruction stays what it is.
 """
 
+import numpy as np
+
 from xsae.alignments.base import LinearAlignment
 from xsae.alignments.dense import CCA, Procrustes, Ridge
 from xsae.alignments.one_to_one import DecoderCosine, Greedy, Hungarian
@@ -28,4 +30,21 @@ __all__ = [
     "Procrustes",
     "Ridge",
     "Sinkhorn",
+    "every",
 ]
+
+
+def every(reference_directions: np.ndarray, other_directions: np.ndarray) -> dict[str, LinearAlignment]:
+    """All of them by name, not fitted, as they are compared. Dictionaries (L_reference, d) and (L_other, d)."""
+    return {
+        "hungarian": Hungarian(),
+        "greedy": Greedy(),
+        "decoder_cosine": DecoderCosine(reference_directions, other_directions),
+        "sinkhorn": Sinkhorn(),
+        "partners_1": Partners(1),
+        "partners": Partners(),
+        "partners_both_sides": Partners(both_sides=True),
+        "procrustes": Procrustes(),
+        "cca": CCA(),
+        "ridge": Ridge(),
+    }

@@ -47,6 +47,25 @@ class LinearAlignment:
         """The reference's codes (n, L_reference) in the other's latents: (n, L_other). Errors as of `transform`."""
         return self._mapped(codes, "back_weights_")
 
+    def translated(self, dictionary: np.ndarray) -> np.ndarray:
+        """What each of the other's latents is among the reference's directions: (L_other, d).
+
+            row j = Σ_i W_ij d_i        W = `weights_`, d_i = row i of the reference's `dictionary` (L_reference, d)
+
+        An activation of latent j is the code W e_j in the reference's latents, and this is what that code decodes to:
+        to decode a mapped code is to decode the code as it was with these directions. With one partner the row is that
+        partner's direction; a latent that is nobody's partner has a row of zeros.
+
+        Raises:
+            ValueError: `dictionary` has another number of rows.
+            RuntimeError: not fitted.
+        """
+        self._check_fitted()
+        if dictionary.ndim != 2 or len(dictionary) != self.weights_.shape[0]:
+            expected = f"({self.weights_.shape[0]}, d)"
+            raise ValueError(f"{type(self).__name__}: dictionary has shape {dictionary.shape}, expected {expected}")
+        return self.weights_.T @ np.asarray(dictionary, dtype=np.float64)
+
     def partners(self) -> np.ndarray:
         """How many of the other's latents each reference latent is made of: (L_reference,) int.
 

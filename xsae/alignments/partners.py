@@ -38,8 +38,8 @@ class Partners(LinearAlignment):
         )
         choose = _largest_both_ways if self.both_sides else largest
         support = choose(np.abs(forward * backward.T), self.k)
-        self.weights_ = _restricted(moments, support)
-        self.back_weights_ = _restricted(moments.back, support.T)
+        self.weights_ = restricted(moments, support)
+        self.back_weights_ = restricted(moments.back, support.T)
         return self
 
 
@@ -63,7 +63,7 @@ def _largest_both_ways(scores: np.ndarray, k: int) -> np.ndarray:
     return chosen
 
 
-def _restricted(moments: Moments, support: np.ndarray) -> sparse.csr_array:
+def restricted(moments: Moments, support: np.ndarray) -> sparse.csr_array:
     """The ridge regression of each reference latent on those of the other's that `support` (L_a, L_b) allows."""
     weights, damped = np.zeros(support.shape), moments.damped
     for latent in np.flatnonzero(support.any(axis=1)):

@@ -97,15 +97,23 @@ def steer_concepts(
 
 
 def steer_concepts_along(
-    *, directions: Mapping[str, np.ndarray], held_out: HeldOut, alphas: Sequence[float], seed: int
+    *,
+    directions: Mapping[str, np.ndarray],
+    held_out: HeldOut,
+    alphas: Sequence[float],
+    seed: int,
+    pushed: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """The ceiling: as `steer_concepts`, but the embeddings themselves are pushed, along a direction per concept.
+    """As `steer_concepts`, but embeddings themselves are pushed, along a direction per concept.
 
-    directions: concept -> (d,), such as labels give it (`xsae.evaluation.concepts.concept_directions`).
+    directions: concept -> (d,). With those that labels give (`xsae.evaluation.concepts.concept_directions`) this is the
+    ceiling. pushed: (n, d) what is pushed in the images' place, such as their reconstructions; preservation is of the
+    images all the same.
     """
+    start = held_out.images if pushed is None else pushed
 
     def push(concept: str, rows: np.ndarray, alpha: float) -> np.ndarray:
-        return steer_along(held_out.images[rows], directions[concept], alpha)
+        return steer_along(start[rows], directions[concept], alpha)
 
     return _measured(push, list(directions), held_out, alphas, seed)
 
@@ -136,30 +144,35 @@ def _measured(
 
 
 def concept_latent(codes: sparse.csr_array, names: np.ndarray, seed: int) -> int:
-    """The latent that tells captions naming a concept from others: the largest difference of mean activations.
+    """The latent that tells captions naming a concept from others: of the largest difference, of equal ones the first.
 
-    Args:
-        codes: (n, L) codes of captions, in the image SAE's order of latents.
-        names: (n,) bool, which captions name the concept.
-        seed: of the draw of the other captions, as many as name it, or all there are if they are fewer.
-
-    Returns:
-        Index of the latent; of equal differences the first.
-
-    Raises:
-        ValueError: sizes do not fit, every caption names the concept or none does, or no latent fires more on those
-            that do.
+    Arguments as of `differences`, the codes in the image SAE's order of latents. Raises ValueError as it does, or where
+    no latent fires more on captions that name the concept.
     """
-    names = _flags(names, "concept_latent: names", codes.shape[0])
-    naming, others = np.flatnonzero(names), np.flatnonzero(~names)
-    if 0 in (len(naming), len(others)):
-        raise ValueError(f"concept_latent: names is true for {len(naming)} of {len(names)} captions; some must differ")
-    drawn = np.random.default_rng(seed).choice(others, min(len(naming), len(others)), replace=False)
-    difference = codes[naming].mean(axis=0) - codes[np.sort(drawn)].mean(axis=0)
+    difference = differences(codes, names, seed)
     latent = int(np.argmax(difference))
     if not difference[latent] > 0:
         raise ValueError("concept_latent: no latent of codes fires more on captions that name the concept")
     return latent
+
+
+def differences(codes: sparse.csr_array, names: np.ndarray, seed: int) -> np.ndarray:
+    """How much more each latent fires on captions that name a concept than on others: a difference of means, (L,).
+
+    Args:
+        codes: (n, L) codes of captions.
+        names: (n,) bool, which captions name the concept.
+        seed: of the draw of the other captions, as many as name it, or all there are if they are fewer.
+
+    Raises:
+        ValueError: sizes do not fit, or every caption names the concept or none does.
+    """
+    names = _flags(names, "differences: names", codes.shape[0])
+    naming, others = np.flatnonzero(names), np.flatnonzero(~names)
+    if 0 in (len(naming), len(others)):
+        raise ValueError(f"differences: names is true for {len(naming)} of {len(names)} captions; some must differ")
+    drawn = np.random.default_rng(seed).choice(others, min(len(naming), len(others)), replace=False)
+    return codes[naming].mean(axis=0) - codes[np.sort(drawn)].mean(axis=0)
 
 
 def best_partner(image_codes: sparse.csr_array, text_codes: sparse.csr_array, latent: int) -> int:
@@ -238,9 +251,9 @@ def steer_along(x: np.ndarray, direction: np.ndarray, alpha: float) -> np.ndarra
     could do.
 
     Args:
-        x: (n, d) unit embeddings.
+        x: (n, d) embeddings, or their reconstructions.
         direction: (d,) v; normalised here.
-        alpha: α, as in `steer`; 0 gives x back.
+        alpha: α, as in `steer`; 0 gives x back, with rows of unit norm.
 
     Returns:
         (n, d) unit rows of x's dtype; a row that the push cancels stays zero.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from xsae.evaluation import beyond
 from xsae.evaluation.claims import at_chance, over_seeds, paired, verdict
 
 Tables = Mapping[str, pd.DataFrame]
@@ -34,6 +35,8 @@ def of_run(tables: Tables, queries: Mapping[tuple[str, str], int]) -> pd.DataFra
             "steering_intervals": _steering,
             "ablations": _ablations,
             "alignments": _alignments,
+            "beyond": _trained_as_one,
+            "matches_truth": _false_matches,
         }.items()
         if name in tables
         for row in judge(tables[name])
@@ -152,11 +155,36 @@ def _ablations(table: pd.DataFrame) -> Iterator[dict]:
 
 
 def _alignments(table: pd.DataFrame) -> Iterator[dict]:
-    """Ours, beyond the paper: a few partners against one, and against a rotation of all latents."""
+    """Ours, beyond the paper: a few partners against one, and against maps that mix all latents."""
     first = table.query("metric == 'R@1'").rename(columns={"method": "autoencoders", "alignment": "method"})
+    of_paper = []
     for (name, start, direction), own in first.groupby(["backbone", "bias_start", "direction"], sort=False):
         for ours in ("partners", "partners_both_sides"):
-            for other in ("hungarian", "procrustes"):
+            for other in ("hungarian", "procrustes", "cca", "ridge"):
                 claim = f"6 {ours} retrieves better than {other} ({direction})"
                 ahead = paired(own, ours, other)
                 yield over_seeds(claim, ahead, f"R@1: {ours} - {other}", backbone=name, bias_start=start)
+        of_paper.append(paired(own, "partners", "hungarian"))
+    claim = "6 partners retrieves better than hungarian everywhere (every backbone, both ways)"
+    yield over_seeds(
+        claim, np.min(of_paper, axis=0), "R@1: partners - hungarian, the smallest of a seed", backbone="all"
+    )
+
+
+def _trained_as_one(table: pd.DataFrame) -> Iterator[dict]:
+    """A few partners against methods whose latents are in one order by their training."""
+    of_methods = table.query("direction == direction and direction != ''")
+    of_methods = of_methods[of_methods["method"].isin(beyond.TRAINED)]
+    for (name, direction, method), own in of_methods.groupby(["backbone", "direction", "method"], sort=False):
+        found = own.set_index("metric")["value"]
+        claim = f"6 partners retrieves better than {method} ({direction})"
+        yield verdict(claim, found, int(found["seeds"]), f"R@1, centred: partners - {method}", backbone=name)
+
+
+def _false_matches(table: pd.DataFrame) -> Iterator[dict]:
+    """Of matches called significant at a false discovery rate of 5 %, at most so many are false."""
+    for metric, what in (("precision", "are false"), ("same_first", "are false by the stricter count")):
+        for pairs, own in table.query("metric == @metric").groupby("pairs"):
+            if own["value"].notna().all():  # with few pairs no match is significant
+                claim = f"6 at most 5 % of significant matches {what} ({pairs} pairs)"
+                yield over_seeds(claim, own["value"] - 0.95, f"{metric} - .95", backbone="synthetic")

@@ -1,6 +1,6 @@
 """What the notebook on alignments has done side by side: small arguments in, tables out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +9,25 @@ import pandas as pd
 from scipy import sparse
 
 from xsae.alignment import Alignment
-from xsae.alignments import (
-    CCA,
-    DecoderCosine,
-    Greedy,
-    Hungarian,
-    LinearAlignment,
-    Partners,
-    Procrustes,
-    Ridge,
-    Sinkhorn,
-)
+from xsae.alignments import Hungarian, LinearAlignment, Partners, Procrustes, every
 from xsae.checkpoints import train_or_load
 from xsae.data import synthetic
-from xsae.evaluation.aligned import recall_both_ways, sparsity
+from xsae.data.store import EmbeddingStore, open_store
+from xsae.evaluation.aligned import (
+    mapped_monosemanticity,
+    recall_both_ways,
+    sparsity,
+    steering_directions,
+    steering_figures,
+)
 from xsae.evaluation.labels import label_agreement
 from xsae.evaluation.matches import shuffled
 from xsae.evaluation.significance import against_truth, kinds, significant_matches
+from xsae.evaluation.steering import carriers, steer_concepts_along
+from xsae.evaluation.steering_data import concepts_of, first_captions, held_out
 from xsae.methods import pair_codes
 from xsae.run.jobs import loaded
+from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
 PAIRS = (20, 100, 300, 1000, 5000)  # to align with, beside all
@@ -56,32 +56,74 @@ class _Codes:
         return recall_both_ways(alignment, *own)
 
 
-def align(run: str, backbone: str, bias_start: str, method: str, seed: int) -> pd.DataFrame:
-    """Every alignment on all training pairs: `other`, `alignment`, `direction`, `metric`, `value`."""
+def align(
+    run: str,
+    backbone: str,
+    bias_start: str,
+    method: str,
+    seed: int,
+    judges: Mapping[str, str],
+    steered: Sequence[str],
+    alphas: Sequence[float],
+) -> pd.DataFrame:
+    """Every alignment on all training pairs: `other`, `alignment`, `direction`, `metric`, `value`.
+
+    judges: backbone -> the one that judges its latents, if any. steered: kinds of concepts to steer by `alphas`.
+    """
     codes, rows = _Codes(run, backbone, bias_start, method, seed), []
+    judge = open_store(RunPaths(run).embeddings(judges[backbone])) if backbone in judges else None
     for other in codes.others:
         directions = [codes.method.directions(m) for m in (codes.reference, other)]
-        for name, alignment in {
-            "hungarian": Hungarian(), "greedy": Greedy(), "decoder_cosine": DecoderCosine(*directions),
-            "sinkhorn": Sinkhorn(), "partners_1": Partners(1), "partners": Partners(),
-            "partners_both_sides": Partners(both_sides=True),
-            "procrustes": Procrustes(), "cca": CCA(), "ridge": Ridge(),
-        }.items():  # fmt: skip
+        questions = [_judged(codes, other, judge)] if judge else []
+        if "mentions" in codes.store.pairs and (codes.reference, other) == ("image", "text"):
+            questions += [_agreement(codes), _steered(codes, steered, alphas, seed)]
+        for name, alignment in every(*directions).items():
             alignment.fit(codes.train[codes.reference], codes.train[other])
-            figures = {"": sparsity(alignment, codes.test[other]) | _agreement(alignment, codes, other)}
-            for direction, own in (figures | codes.recall(alignment, other)).items():
+            figures = sparsity(alignment, codes.test[other])
+            for ask in questions:
+                figures |= ask(alignment)
+            for direction, own in ({"": figures} | codes.recall(alignment, other)).items():
                 rows += [(other, name, direction, metric, value) for metric, value in own.items()]
     return pd.DataFrame(rows, columns=["other", "alignment", "direction", "metric", "value"])
 
 
-def _agreement(alignment: LinearAlignment, codes: _Codes, other: str) -> dict[str, float]:
-    """`label_agreement` of the reference's latents and the mapped ones, where pairs have labels."""
+Question = Callable[[LinearAlignment], dict[str, float]]  # what an alignment leaves of what a latent means
+
+
+def _judged(codes: _Codes, other: str, judge: EmbeddingStore) -> Question:
+    """`mapped_monosemanticity` on held-out embeddings."""
+    seen = judge[other][codes.store.rows(other, "test")]
+    return lambda alignment: mapped_monosemanticity(alignment, codes.test[other], seen)
+
+
+def _agreement(codes: _Codes) -> Question:
+    """`label_agreement` of the images' latents and the mapped ones."""
     test = codes.store.split("test")
-    if "mentions" not in test or (codes.reference, other) != ("image", "text"):
-        return {}
-    x = {m: codes.method.transform(m, codes.store[m][test[m].to_numpy()]) for m in ("image", "text")}
-    mapped = sparse.csr_array(alignment.transform(x["text"]))
-    return {"label_agreement": label_agreement(x["image"], mapped, test["concepts"], test["mentions"])["agreement"]}
+    image, text = (codes.method.transform(m, codes.store[m][test[m].to_numpy()]) for m in ("image", "text"))
+
+    def ask(alignment: LinearAlignment) -> dict[str, float]:
+        mapped = sparse.csr_array(alignment.transform(text))
+        return {"label_agreement": label_agreement(image, mapped, test["concepts"], test["mentions"])["agreement"]}
+
+    return ask
+
+
+def _steered(codes: _Codes, kinds: Sequence[str], alphas: Sequence[float], seed: int) -> Question:
+    """`steering_figures` of the protocol of notebook 05, pushed where the alignment says."""
+    train, test = (first_captions(codes.store, split) for split in ("train", "test"))
+    concepts = concepts_of([train, test], kinds)
+    naming, own = carriers(train["mentions"], concepts), held_out(codes.store, concepts)
+    text = codes.method.transform("text", codes.store["text"][train["text"].to_numpy()])
+    image, dictionary = codes.method.saes["image"], codes.method.directions("image")
+    decoded = image.inverse_transform(image.transform(own.images))
+
+    def ask(alignment: LinearAlignment) -> dict[str, float]:
+        pushed = steering_directions(alignment, text, naming, dictionary, seed)
+        return steering_figures(
+            steer_concepts_along(directions=pushed, held_out=own, alphas=alphas, seed=seed, pushed=decoded)
+        )
+
+    return ask
 
 
 def judge(run: str, backbone: str, bias_start: str, method: str, seed: int) -> pd.DataFrame:

@@ -20,8 +20,8 @@ MADE_BY = {
     "zeroshot_intervals": "04_retrieval", "steering": "05_steering", "steering_concepts": "05_steering",
     "steering_curves": "05_steering", "steering_intervals": "05_steering", "monosemanticity": "06_monosemanticity",
     "latent_scores": "06_monosemanticity", "ablations": "07_ablations", "claims": "08_paper",
-    "alignments": "09_alignments", "matches_significant": "09_alignments", "matches_truth": "09_alignments",
-    "pairs_needed": "09_alignments", "explorer": "10_explorer",
+    "alignments": "09_alignments", "beyond": "09_alignments", "matches_significant": "09_alignments",
+    "matches_truth": "09_alignments", "pairs_needed": "09_alignments", "explorer": "10_explorer",
 }  # fmt: skip
 # Tables that need concept labels
 OF_LABELS = (

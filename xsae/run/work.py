@@ -38,6 +38,17 @@ class Run:
         """The modalities of the stores, the reference first."""
         return tuple(next(iter(self.stores.values())).modalities)
 
+    @property
+    def judges(self) -> dict[str, str]:
+        """The backbone that judges the latents of each, which is the next one; empty where there is one alone."""
+        names = list(self.stores)
+        return dict(zip(names, [*names[1:], *names[:1]], strict=True)) if len(names) > 1 else {}
+
+    def tables(self, *names: str) -> dict[str, pd.DataFrame]:
+        """Those of these results that the run has made, by name."""
+        there = [name for name in names if (self.paths.results / f"{name}.csv").is_file()]
+        return {name: results.read_table(self.name, name) for name in there}
+
     def sizes(self, config: TrainingConfig) -> pd.DataFrame:
         """What there is to learn from, and with how many latents: a line per backbone."""
         return pd.DataFrame(
