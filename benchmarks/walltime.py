@@ -3,8 +3,9 @@
     python -m benchmarks.walltime smoke laptop
 
 runs each config in a folder of its own, one after the other, and writes the table with the machine beside it, then the
-lines of README that have these figures. The main job is the sum of its notebooks within the same run. Memory is the
-highest sum over all processes of the run, what they share counted once (PSS), looked at every two seconds.
+lines of README that have these figures. `--into FOLDER` keeps what the runs make there. The main job is the sum of its
+notebooks within the same run. Memory is the highest sum over all processes of the run, what they share counted once
+(PSS), looked at every two seconds.
 """
 
 import argparse
@@ -26,20 +27,22 @@ ROOT = Path(__file__).parent.parent
 MAIN_JOB = ("00_embeddings", "01_heterogeneity", "02_sae_training", "03_alignment", "04_retrieval")
 
 
-def measured(config: str) -> dict[str, float]:
-    """Minutes of a run, its main job and every notebook, and its memory in GB. Raises RuntimeError if it fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        began, highest = time.time(), 0
-        environment = os.environ | {"XSAE_ROOT": folder}
-        with subprocess.Popen([ROOT / "run_all.sh", config], env=environment) as process:
-            while process.poll() is None:
-                highest = max(highest, _memory(process.pid))
-                time.sleep(2)
-        if process.returncode:
-            raise RuntimeError(f"{config}: the run ended with status {process.returncode}")
-        minutes = (time.time() - began) / 60
-        manifests = Path(folder, "results", config, "manifest").glob("*.json")
-        each = {path.stem: json.loads(path.read_text())["seconds"] / 60 for path in manifests}
+def measured(config: str, folder: str) -> dict[str, float]:
+    """Minutes of a run into a folder, its main job and every notebook, and its memory in GB.
+
+    Raises RuntimeError if the run fails.
+    """
+    began, highest = time.time(), 0
+    environment = os.environ | {"XSAE_ROOT": folder}
+    with subprocess.Popen([ROOT / "run_all.sh", config], env=environment) as process:
+        while process.poll() is None:
+            highest = max(highest, _memory(process.pid))
+            time.sleep(2)
+    if process.returncode:
+        raise RuntimeError(f"{config}: the run ended with status {process.returncode}")
+    minutes = (time.time() - began) / 60
+    manifests = Path(folder, "results", config, "manifest").glob("*.json")
+    each = {path.stem: json.loads(path.read_text())["seconds"] / 60 for path in manifests}
     main_job = sum(each[name] for name in MAIN_JOB if name in each)
     return {"minutes": minutes, "main_job": main_job, "memory_gb": highest / 1e9} | dict(sorted(each.items()))
 
@@ -69,7 +72,11 @@ def into_readme(text: str, table: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+")
-    table = pd.DataFrame([{"config": name} | measured(name) for name in parser.parse_args().configs])
+    parser.add_argument("--into", help="an empty folder for tables, figures and artifacts; they are thrown away else")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as thrown_away:
+        into = arguments.into or thrown_away
+        table = pd.DataFrame([{"config": name} | measured(name, into) for name in arguments.configs])
     write(table, "walltime")
     readme = ROOT / "README.md"
     readme.write_text(into_readme(readme.read_text(), table))
