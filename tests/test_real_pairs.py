@@ -1,5 +1,6 @@
 """What holds on the world of our own must hold on embeddings that nobody here made."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -8,12 +9,13 @@ from scipy.stats import binomtest
 
 from xsae.alignments import Hungarian, Partners
 from xsae.data.own import import_file
+from xsae.evaluation import choice
 from xsae.evaluation.aligned import recall_both_ways
 from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates
 from xsae.methods import Method, pair_codes, posthoc
 from xsae.run.config import load_config
-from xsae.run.jobs import train_on_store
+from xsae.run.jobs import choose, train_on_store
 from xsae.run.paths import ROOT
 from xsae.training import TrainingConfig
 
@@ -32,12 +34,18 @@ def store(tmp_path_factory):
 def trained(store, tmp_path_factory):
     """(name, seed) -> a method, trained as `./run_all.sh laptop --embeddings` does; `published` is shared from 0."""
     run, folder = load_config("laptop", str(COCO)), tmp_path_factory.mktemp("saes")
-    names = set(TrainingConfig.__dataclass_fields__) & set(type(run).model_fields)
-    recipe = {name: getattr(run, name) for name in names} | {"bias_start": run.bias_starts[0]}
+    names = set(TrainingConfig.__dataclass_fields__) & set(type(run).model_fields) - set(run.auto)
+    recipe = TrainingConfig(
+        **{"latents": 0} | {name: getattr(run, name) for name in names} | {"bias_start": run.bias_starts[0]}
+    )
+    axes = choice.axes(recipe, run.auto, len(store.split("train")), store.dim, len(store.modalities))
+    table = choice.search(recipe, axes, lambda wanted: [choose(store.path, *own) for own in wanted])
+    last = table[table["chosen"]].iloc[-1]
+    recipe = replace(recipe, latents=int(last["latents"]), k=int(last["k"]))
     found = {}
     for seed in SEEDS:
         for name, method, start in (("separated", "separated", "mean"), ("published", "shared", "zero")):
-            config = TrainingConfig(**recipe | {"bias_start": start})
+            config = replace(recipe, bias_start=start)
             found[name, seed] = train_on_store(store.path, folder / f"{name}{seed}", method, config, seed)
         found["posthoc", seed] = posthoc(found["separated", seed].saes, pair_codes(found["separated", seed], store))
     return found
