@@ -7,7 +7,7 @@ import sys
 
 import yaml
 
-from xsae.files import digest
+from xsae.markers import digest
 
 TINY = {
     "n_train_scenes": 200,

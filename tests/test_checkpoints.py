@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from xsae.alignment import Alignment
 from xsae.checkpoints import load, save
 from xsae.data.store import open_store, write_store
-from xsae.files import file_about
+from xsae.markers import file_about
 from xsae.methods import Method
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig

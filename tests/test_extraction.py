@@ -17,7 +17,7 @@ from test_sources import picture, tar
 
 from xsae.data.encoders import Encoder
 from xsae.data.extraction import Extraction, _Images
-from xsae.data.sources import Sample
+from xsae.data.samples import Sample
 from xsae.data.store import open_store
 from xsae.run.embed import embed
 

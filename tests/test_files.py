@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from xsae import checkpoints, files
+from xsae import checkpoints, files, markers
 from xsae.alignment import Alignment
 from xsae.checkpoints import train_or_load
 from xsae.data import store as stores
@@ -26,7 +26,7 @@ from xsae.run import results
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig
 
-KIND = files.Kind("thing", "thing.json", "xsae.thing.1")
+KIND = markers.Kind("thing", "thing.json", "xsae.thing.1")
 SAE = SparseAutoencoder(SAEConfig(4, 8, 2))
 X = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
 
@@ -34,7 +34,7 @@ X = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
 def thing(path, text="one"):
     with files.folder(path, KIND) as new:
         (new / "own.txt").write_text(text)
-        files.seal(new, KIND, {"said": text})
+        markers.seal(new, KIND, {"said": text})
 
 
 def pairs():
@@ -219,7 +219,7 @@ def test_a_folder_that_was_never_sealed_gets_no_name(tmp_path):
 
 def test_what_is_put_there_meanwhile_stays(tmp_path):
     with pytest.raises(FileExistsError, match="thesis.tex"), files.folder(tmp_path / "there", KIND) as new:
-        files.seal(new, KIND, {})
+        markers.seal(new, KIND, {})
         home(tmp_path / "there")
     assert list(tree(tmp_path)) == ["there", "there/thesis.tex"]
 
@@ -249,8 +249,8 @@ def test_a_link_stays_a_link_and_what_it_names_is_written(tmp_path):
 CHILD = """
 import sys, time
 from pathlib import Path
-from xsae import files
-KIND = files.Kind("thing", "thing.json", "xsae.thing.1")
+from xsae import files, markers
+KIND = markers.Kind("thing", "thing.json", "xsae.thing.1")
 with files.folder(Path(sys.argv[1]), KIND) as new:
     (new / "own.txt").write_text("killed")
     print("writes", flush=True)
@@ -349,21 +349,21 @@ def test_a_process_that_is_overtaken_between_its_two_renames_comes_last(tmp_path
             monkeypatch.setattr(os, "replace", replace)  # once
             with files.folder(there, KIND) as new:
                 (new / "first").write_text("other")
-                files.seal(new, KIND, {})
+                markers.seal(new, KIND, {})
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", overtaken)
     with files.folder(there, KIND) as new:
         (new / "second").write_text("own")
-        files.seal(new, KIND, {})
-    assert list(files.opened(there, KIND)["files"]) == ["second"] and [own.name for own in tmp_path.iterdir()] == [
+        markers.seal(new, KIND, {})
+    assert list(markers.opened(there, KIND)["files"]) == ["second"] and [own.name for own in tmp_path.iterdir()] == [
         "there"
     ]
 
 
 def test_two_processes_that_write_the_same_folder_leave_one_whole(tmp_path):
-    script = CHILD.replace("time.sleep(60)", "time.sleep(0.2); files.seal(new, KIND, {})")
+    script = CHILD.replace("time.sleep(60)", "time.sleep(0.2); markers.seal(new, KIND, {})")
     command = [sys.executable, "-c", script, str(tmp_path / "there")]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [own.wait(timeout=60) for own in both] == [0, 0]
-    assert files.opened(tmp_path / "there", KIND)["files"] and [own.name for own in tmp_path.iterdir()] == ["there"]
+    assert markers.opened(tmp_path / "there", KIND)["files"] and [own.name for own in tmp_path.iterdir()] == ["there"]

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xsae.report.contents import CLAIMS, MARKS, SECTIONS
+from xsae.report.contents import SECTIONS
+from xsae.report.wording import CLAIMS, MARKS
 from xsae.run import page, results
 from xsae.run.paths import ROOT, RunPaths
 

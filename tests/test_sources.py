@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xsae.data import drawing, scenes, sources
-from xsae.data.sources import PART, Sample, Skipped, open_source
+from xsae.data import drawing, scenes
+from xsae.data.coco import mentions
+from xsae.data.samples import PART, Sample, Skipped
+from xsae.data.sources import open_source
 
 
 def everything(source):
@@ -156,8 +158,8 @@ def test_a_source_that_is_none_is_refused_in_one_line(spec, message):
 
 
 def test_names_are_whole_words():
-    assert sources.mentions("A Cat and two cats, no catfish.", ("object:cat", "object:fish")) == ("object:cat",)
-    assert sources.mentions("a hot dog", ("object:dog", "object:hot dog")) == ("object:hot dog",)
+    assert mentions("A Cat and two cats, no catfish.", ("object:cat", "object:fish")) == ("object:cat",)
+    assert mentions("a hot dog", ("object:dog", "object:hot dog")) == ("object:hot dog",)
 
 
 # --- sources that mean harm, or were harmed ---

@@ -24,7 +24,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from xsae import files
+from xsae import files, markers
 from xsae.correlation import co_activation, positive_co_activation, standardised
 
 _FORMAT = "xsae.alignment.2"
@@ -190,7 +190,7 @@ class Alignment:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file; Alignment.save writes one")
-        shapes = files.tensor_shapes(path)
+        shapes = markers.tensor_shapes(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {}).get("xsae", "{}"))

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xsae import files, processes
+from xsae import files, markers, processes
 from xsae.methods import METHODS, load_saes, save_saes, train_saes
 from xsae.sae import SparseAutoencoder
 from xsae.training import TrainingConfig
 
-CHECKPOINT = files.Kind("training's checkpoint", "training.json", "xsae.training.1")
+CHECKPOINT = markers.Kind("training's checkpoint", "training.json", "xsae.training.1")
 
 
 def train_or_load(
@@ -61,7 +61,7 @@ def save(
     with files.folder(folder, CHECKPOINT) as partial:
         about["modalities"] = save_saes(partial, saes)
         history.to_csv(partial / "history.csv", index=False)
-        files.seal(partial, CHECKPOINT, about)
+        markers.seal(partial, CHECKPOINT, about)
 
 
 def _describe(method: str, config: TrainingConfig, seed: int, data_hash: str) -> dict:
@@ -83,18 +83,18 @@ def load(folder: Path, data_hash: str) -> tuple[dict[str, SparseAutoencoder], pd
         raise FileNotFoundError(f"{folder}: no trained autoencoders; notebook 02_sae_training makes them")
     if settings["data"] != data_hash:
         raise ValueError(f"{folder}: trained on other embeddings than the store now holds; run 02_sae_training again")
-    about = files.opened(folder, CHECKPOINT)
+    about = markers.opened(folder, CHECKPOINT)
     return load_saes(folder, CHECKPOINT, about), pd.read_csv(folder / "history.csv")
 
 
 def fingerprint(folder: Path) -> str:
     """sha256 of all that a checkpoint holds: settings, weights and training curve. Errors as `load` has them."""
-    return files.digest(files.opened(folder, CHECKPOINT, hashed=False))
+    return markers.digest(markers.opened(folder, CHECKPOINT, hashed=False))
 
 
 def _settings(folder: Path) -> dict | None:
     try:
-        settings = files.opened(folder, CHECKPOINT, hashed=False).get("settings")
+        settings = markers.opened(folder, CHECKPOINT, hashed=False).get("settings")
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -1,42 +1,24 @@
-"""Whole or not at all: the only place of temporary names, renames, replaced folders and hashes of files.
+"""Whole or not at all: the only place of temporary names, renames and replaced folders.
 
 A file or folder is written in a private folder beside it, `.NAME.*.partial`, and gets its name when all of it is on
 the disk. What a killed process left there goes when the same name is written again.
 
-A folder of ours holds a `Kind`'s marker: a JSON file that names its format, the size and sha256 of every file, and as
-`sha256` the hash of all else that it says. Nothing but such a folder is ever replaced, and only where it holds no file
-that its markers don't name.
+Nothing but a folder that holds a marker of ours (`markers`) is ever replaced, and only where it holds no file that its
+markers don't name.
 """
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from xsae.markers import README, Kind, found_marker, opened
 
-README = "README.md"  # beside a marker it is the user's to edit: never hashed, never lost
 _FULL = ("No space left", "quota exceeded")  # what libraries say of a full disk, each in an error of its own kind
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of folder: what it is called, the marker file in it, and the format which that names."""
-
-    what: str
-    marker: str
-    format: str
-
-
-# --- writing ---
 
 
 @contextmanager
@@ -88,17 +70,6 @@ def folder(path: Path, kind: Kind) -> Iterator[Path]:
                 raise
 
 
-def seal(folder: Path, kind: Kind, about: Mapping[str, Any]) -> None:
-    """Write a folder's marker: its format, what `about` says, and the hash of every file that is there and of all this.
-
-    Equal files and equal `about` give equal bytes.
-    """
-    found = sorted(own for own in folder.rglob("*") if own.is_file() and own != folder / README)
-    files = {own.relative_to(folder).as_posix(): file_about(own) for own in found if own != folder / kind.marker}
-    said = {"format": kind.format, **about, "files": files}
-    (folder / kind.marker).write_text(json.dumps(said | {"sha256": digest(said)}, indent=2) + "\n")
-
-
 def remove(path: Path, kind: Kind) -> None:
     """Remove a folder of ours, if it is there, and what killed processes left of it. Raises FileExistsError as
     `check_free` does."""
@@ -123,7 +94,7 @@ def check_free(path: Path, kind: Kind) -> None:
     there = [own for own in there if not _temporary(own.relative_to(path))]
     if not there:
         return
-    marker = _marker(path / kind.marker)
+    marker = found_marker(path / kind.marker)
     if marker is None or marker["format"] != kind.format:
         raise FileExistsError(
             f"{path}: holds {there[0].relative_to(path)}, and is no {kind.what} that this version wrote; "
@@ -131,23 +102,12 @@ def check_free(path: Path, kind: Kind) -> None:
         )
     ours = {path / README}
     for own in there:
-        if own.suffix == ".json" and (marker := _marker(own)):
+        if own.suffix == ".json" and (marker := found_marker(own)):
             ours |= {own, *(own.parent / name for name in marker["files"])}
     if strangers := [own for own in there if own not in ours]:
         raise FileExistsError(
             f"{path}: holds {strangers[0].relative_to(path)}, which is not of this {kind.what}; move it away"
         )
-
-
-def _marker(file: Path) -> dict | None:
-    """What a marker of ours says; None where the file is none."""
-    try:
-        said = json.loads(file.read_text()) if file.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(said, dict) or not str(said.get("format")).startswith("xsae."):
-        return None
-    return said if isinstance(said.get("files"), dict) else None
 
 
 def _temporary(path: Path) -> bool:
@@ -241,84 +201,3 @@ def _full_disk(path: Path) -> Iterator[None]:
         if any(text in str(error) for text in _FULL):
             raise OSError(f"{path}: not written, the disk is full; make room and run it again") from error
         raise
-
-
-# --- reading ---
-
-
-def opened(folder: Path, kind: Kind, hashed: bool = True) -> dict[str, Any]:
-    """What a folder's marker says, once every file is found to be what was written.
-
-    hashed: whether files are hashed, or only their sizes compared. Raises FileNotFoundError where there is no marker,
-    ValueError where it or a file is not what was written, one line that names the file.
-    """
-    folder = Path(folder)
-    marker = folder / kind.marker
-    if not marker.is_file():
-        raise FileNotFoundError(f"{marker}: not there; a {kind.what} holds it")
-    try:
-        said = json.loads(marker.read_text())
-    except (ValueError, RecursionError) as error:  # of JSON, of its encoding, of lists in lists in lists
-        raise ValueError(f"{marker}: truncated or altered: not JSON ({' '.join(str(error).split())[:100]})") from None
-    if not isinstance(said, dict) or said.get("format") != kind.format:
-        found = f"format {said['format']!r:.60}" if isinstance(said, dict) and "format" in said else "none"
-        raise ValueError(f"{marker}: format {kind.format} expected, {found} found; this is no {kind.what} of ours")
-    if said.pop("sha256", None) != digest(said):
-        raise ValueError(f"{marker}: altered: what it says does not fit its sha256")
-    if not isinstance(said.get("files"), dict):
-        raise ValueError(f"{marker}: `files` is missing; no {kind.what} of ours")
-    for name, about in said["files"].items():
-        _check_file(folder, name, about, hashed)
-    return said
-
-
-def _check_file(folder: Path, name: str, about: Any, hashed: bool) -> None:
-    file = folder / name
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not _within(file, folder):
-        raise ValueError(f"{file}: lies outside {folder}; a folder of ours names its own files alone")
-    if not isinstance(about, dict) or set(about) != {"bytes", "sha256"}:
-        raise ValueError(f"{folder}: no size and sha256 of {name}")
-    if not file.is_file() or (size := file.stat().st_size) != about["bytes"]:
-        found = f"{size} bytes" if file.is_file() else "nothing"
-        raise ValueError(f"{file}: truncated or altered: {about['bytes']} bytes expected, {found} found; make it again")
-    if hashed and (found := sha256(file)) != about["sha256"]:
-        expected = f"{str(about['sha256'])[:12]}…"
-        raise ValueError(
-            f"{file}: truncated or altered: sha256 {expected} expected, {found[:12]}… found; make it again"
-        )
-
-
-def _within(file: Path, folder: Path) -> bool:
-    """Whether a file is in the folder, links followed. The hub's cache is made of links into its `blobs`."""
-    home = folder.resolve()
-    blobs = [home.parents[1] / "blobs"] if home.parent.name == "snapshots" else []
-    return any(file.resolve().is_relative_to(own) for own in (home, *blobs))
-
-
-def tensor_shapes(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """name -> (type, such as F32, and shape) of a safetensors file's tensors, from its header, before any is read.
-
-    Raises ValueError, one line that names the file, where it is no such file.
-    """
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 (not a dict)
-            return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: no readable safetensors file ({' '.join(str(error).split())[:100]})") from None
-
-
-def file_about(file: Path) -> dict[str, Any]:
-    """Size and sha256 of a file."""
-    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
-
-
-def sha256(file: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
-
-
-def digest(said: Mapping[str, Any]) -> str:
-    """The sha256 of what a marker says but for its own `sha256`, in whatever order."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

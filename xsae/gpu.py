@@ -1,8 +1,11 @@
-"""The sparse step's own parts as Triton kernels, for a GPU: selection, decoding, products and sums at chosen places.
+"""The sparse step's own parts as Triton kernels, for a GPU: selection, decoding, products and sums at chosen places;
+and a step of them as one graph.
 
 `kernels` has what they compute, and a processor's way of doing it. Nothing here adds in an order that may change, so
 that the same input gives the same bytes; and nothing waits for the processor, so that a step can be a CUDA graph.
 """
+
+from collections.abc import Callable
 
 import torch
 import triton
@@ -133,3 +136,31 @@ def scatter_rows(order: Tensor, starts: Tensor, weights: Tensor, rows: Tensor) -
         N=8, D=block, num_warps=1,
     )  # fmt: skip
     return sums, totals
+
+
+class Graph:
+    """A function of one tensor of one shape, on a GPU: run as it is at first, then recorded once, and repeated.
+
+    A step of a hundred small kernels takes the processor longer to start than the GPU to do; recorded, it is started
+    as one. Nothing it does may depend on a value that the processor would have to wait for.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
+        self.stream = torch.cuda.Stream()  # recording needs what is not the default one
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls < 4:  # by then the optimiser has its state, and kernels are compiled
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                result = self.function(x)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return result
+        if self.calls == 4:
+            self.input = x.clone()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.result = self.function(self.input)
+        self.input.copy_(x)
+        self.graph.replay()
+        return self.result.clone()

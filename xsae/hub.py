@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
-from xsae import files
+from xsae import files, markers
 
 _FILES = ["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]  # nothing else is ever fetched, nothing unpickled
 _USE = """from xsae.{module} import {name}
@@ -24,7 +24,7 @@ _LINES = {
 class Shared(ModelHubMixin):
     """huggingface_hub's `save_pretrained`, `push_to_hub` and `from_pretrained`, with errors of one line."""
 
-    KIND: files.Kind  # of the folder
+    KIND: markers.Kind  # of the folder
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write the folder, whole or not at all: a new one, an empty one, or over one of the same kind, whose card

@@ -34,7 +34,7 @@ def scatter_rows(indices: Tensor, weights: Tensor, rows: Tensor, n_latents: int)
     else:
         order, starts = by_latent(indices, n_latents)
     if rows.is_cuda:
-        return _gpu().scatter_rows(order, starts, weights, rows)[0]
+        return gpu().scatter_rows(order, starts, weights, rows)[0]
     return F.embedding_bag(
         order // indices.shape[1], rows, starts[:-1], mode="sum", per_sample_weights=weights.flatten()[order]
     )
@@ -78,7 +78,7 @@ def dense(values: Tensor, indices: Tensor, n_latents: int) -> Tensor:
     return values.new_zeros(len(values), n_latents).scatter(1, indices, values)
 
 
-def _gpu() -> ModuleType:
+def gpu() -> ModuleType:
     """The kernels for a GPU, imported where there is one: torch brings Triton only where it can serve one."""
     from xsae import gpu
 
@@ -142,7 +142,7 @@ def _encode_gradients(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]
     """The gradients to x, weight and bias of the entries that an encoder took, from those to the entries (n, w)."""
     x, weight, indices = ctx.saved_tensors
     if grad.is_cuda:
-        grad_weight, grad_bias = _gpu().scatter_rows(*by_latent(indices, len(weight)), grad, x)
+        grad_weight, grad_bias = gpu().scatter_rows(*by_latent(indices, len(weight)), grad, x)
     else:
         grad_weight = scatter_rows(indices, grad, x, len(weight))
         grad_bias = torch.zeros_like(weight[:, 0]).index_add_(0, indices.flatten(), grad.flatten())
@@ -159,7 +159,7 @@ def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):  # see `_Encode`
             return (rows @ dictionary.T).gather(1, indices)
     if rows.is_cuda:
-        return _gpu().sampled(rows, dictionary, indices)
+        return gpu().sampled(rows, dictionary, indices)
     n, k = indices.shape
     pattern = torch.sparse_csr_tensor(
         torch.arange(0, n * k + 1, k), indices.flatten(), rows.new_zeros(n * k), (n, len(dictionary)),
@@ -173,7 +173,7 @@ class _Decode(torch.autograd.Function):
     def forward(ctx, values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
         ctx.save_for_backward(values, indices, dictionary)
         if values.is_cuda:
-            return _gpu().decode(values, indices, dictionary)
+            return gpu().decode(values, indices, dictionary)
         own = dictionary.detach()  # else torch prepares for a gradient of its own
         if not _wide(indices, len(own)):
             return F.embedding_bag(indices, own, per_sample_weights=values, mode="sum")
@@ -197,7 +197,7 @@ def topk_encode(x: Tensor, weight: Tensor, bias: Tensor, k: int, ordered: bool =
 
     def select(pre: Tensor) -> Tensor:
         if pre.is_cuda and not ordered:
-            return _gpu().largest(pre, k)
+            return gpu().largest(pre, k)
         return pre.topk(k, dim=1, sorted=ordered).indices
 
     values, indices = _Encode.apply(x, weight, bias, select, _BLOCK // len(weight))

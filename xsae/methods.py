@@ -21,7 +21,7 @@ import pandas as pd
 from huggingface_hub import ModelCard
 from scipy import sparse
 
-from xsae import files
+from xsae import markers
 from xsae.activations import BY_ROW
 from xsae.alignment import Alignment
 from xsae.baselines import cross_reconstruction, global_topk, masked, start_decoders
@@ -173,7 +173,7 @@ class Method(Shared):
     autoencoder, `alignment/<modality>.safetensors`, and `config.json`, which says whose is which.
     """
 
-    KIND = files.Kind("shared method", "config.json", "xsae.method.2")
+    KIND = markers.Kind("shared method", "config.json", "xsae.method.2")
 
     saes: dict[str, SparseAutoencoder]
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
@@ -204,12 +204,12 @@ class Method(Shared):
         whose = save_saes(save_directory, self.saes)
         for modality, alignment in self.alignments.items():
             alignment.save(save_directory / "alignment" / f"{modality}.safetensors")
-        files.seal(save_directory, self.KIND, {"modalities": whose, "aligned": list(self.alignments)})
+        markers.seal(save_directory, self.KIND, {"modalities": whose, "aligned": list(self.alignments)})
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **_: Any) -> "Method":
         folder = Path(model_id)
-        about = files.opened(folder, cls.KIND)
+        about = markers.opened(folder, cls.KIND)
         saes, aligned = load_saes(folder, cls.KIND, about), about.get("aligned")
         known = [own for own in list(saes)[1:] if f"alignment/{own}.safetensors" in about["files"]]
         if not isinstance(aligned, list) or sorted(map(str, aligned)) != sorted(known):
@@ -274,7 +274,7 @@ def save_saes(folder: Path, saes: Mapping[str, SparseAutoencoder]) -> dict[str, 
     return {modality: places[id(sae)] for modality, sae in saes.items()}
 
 
-def load_saes(folder: Path, kind: files.Kind, about: Mapping[str, Any]) -> dict[str, SparseAutoencoder]:
+def load_saes(folder: Path, kind: markers.Kind, about: Mapping[str, Any]) -> dict[str, SparseAutoencoder]:
     """The autoencoder of each modality in a folder whose marker says where they are, as `modalities`.
 
     Raises ValueError where it says no such thing, or as `SparseAutoencoder.load` does.

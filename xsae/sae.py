@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, vstack
 from torch import Tensor, nn
 
-from xsae import files
+from xsae import files, markers
 from xsae.activations import ACTIVATIONS, Code
 from xsae.hub import Shared, card
 from xsae.kernels import decode
@@ -56,7 +56,7 @@ class SparseAutoencoder(nn.Module, Shared):
     `save_pretrained`, `push_to_hub` and `from_pretrained` are huggingface_hub's; a checkpoint's folder is their format.
     """
 
-    KIND = files.Kind("autoencoder's checkpoint", "config.json", "xsae.sae.1")
+    KIND = markers.Kind("autoencoder's checkpoint", "config.json", "xsae.sae.1")
 
     def __init__(self, config: SAEConfig, seed: int = 0) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class SparseAutoencoder(nn.Module, Shared):
     def _save_pretrained(self, save_directory: Path) -> None:
         self._check_weights("weights")
         save_file(self.state_dict(), save_directory / "model.safetensors")
-        files.seal(save_directory, self.KIND, asdict(self.config))
+        markers.seal(save_directory, self.KIND, asdict(self.config))
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **_: Any) -> "SparseAutoencoder":
@@ -191,14 +191,14 @@ class SparseAutoencoder(nn.Module, Shared):
 
         Raises FileNotFoundError where there is none, ValueError where a file is not what was written.
         """
-        weights, config = Path(path) / "model.safetensors", _read_config(Path(path), files.opened(path, cls.KIND))
+        weights, config = Path(path) / "model.safetensors", _read_config(Path(path), markers.opened(path, cls.KIND))
         try:
             with torch.device("meta"):  # shapes alone, before the file is found to have them
                 expected = {name: ("F32", tuple(own.shape)) for name, own in cls(config).state_dict().items()}
         except (TypeError, RuntimeError):  # beyond what torch can count
             size = f"dim {config.dim} and latents {config.latents}"
             raise ValueError(f"{Path(path) / 'config.json'}: {size} are more than any file holds") from None
-        if (found := files.tensor_shapes(weights)) != expected:
+        if (found := markers.tensor_shapes(weights)) != expected:
             wrong = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
             shown = [" ".join(map(str, own.get(wrong, ["nothing"]))) for own in (expected, found)]
             raise ValueError(f"{weights}: {wrong}: {shown[0]} expected by config.json, {shown[1]} found")

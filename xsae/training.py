@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xsae import processes
 from xsae.activations import BY_ROW, Code
+from xsae.kernels import gpu
 from xsae.penalties import Penalty
 from xsae.sae import SparseAutoencoder
 
@@ -160,34 +161,6 @@ def clip(parameters: Sequence[Tensor], most: float) -> None:
         torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
 
-class _Graph:
-    """A function of one tensor of one shape, on a GPU: run as it is at first, then recorded once, and repeated.
-
-    A step of a hundred small kernels takes the processor longer to start than the GPU to do; recorded, it is started
-    as one. Nothing it does may depend on a value that the processor would have to wait for.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
-        self.stream = torch.cuda.Stream()  # recording needs what is not the default one
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        if self.calls < 4:  # by then the optimiser has its state, and kernels are compiled
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):
-                result = self.function(x)
-            torch.cuda.current_stream().wait_stream(self.stream)
-            return result
-        if self.calls == 4:
-            self.input = x.clone()
-            with torch.cuda.graph(self.graph, stream=self.stream):
-                self.result = self.function(self.input)
-        self.input.copy_(x)
-        self.graph.replay()
-        return self.result.clone()
-
-
 class Trainer:
     """The optimiser of the autoencoders of all modalities, a step at a time: what `fit` repeats, benchmarks time.
 
@@ -233,7 +206,7 @@ class Trainer:
         # where no number that the processor must know comes up in a step, a GPU repeats it as one graph
         fixed = all(sae.config.activation in BY_ROW for sae in saes) and not config.aux_coefficient
         fixed &= encode is alone  # else it may draw at random, and a graph would repeat one draw
-        self.graph = _Graph(self._learn) if on_gpu and fixed and processes.count() == 1 else None
+        self.graph = gpu().Graph(self._learn) if on_gpu and fixed and processes.count() == 1 else None
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step as a share of its peak."""

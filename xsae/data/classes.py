@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xsae.data.checks import checked
 from xsae.data.npz import read_arrays
-from xsae.data.store import EmbeddingStore, checked, write_store
+from xsae.data.store import EmbeddingStore, write_store
 
 ARRAYS = ("class_text", "class_image", "class_label")
 

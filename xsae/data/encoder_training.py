@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xsae import files
+from xsae import files, markers
 from xsae.data import encoder_data
 from xsae.data.scene_encoders import BACKBONES, EMBED_DIM, build, pixels
 from xsae.data.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ class Data:
     """Shards in the memory of one device: `images` uint8 (n, 64, 64, 3), `tokens` (n, 5, 28), `labels` (n, 12)."""
 
     def __init__(self, shards: list[Path], device: str) -> None:
-        n = sum(files.tensor_shapes(shard)["labels"][1][0] for shard in shards)
+        n = sum(markers.tensor_shapes(shard)["labels"][1][0] for shard in shards)
         self.arrays: dict[str, Tensor] = {}
         first = 0
         for shard in tqdm(shards, "read", mininterval=5):

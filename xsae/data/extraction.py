@@ -24,16 +24,18 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from xsae import files
+from xsae import files, markers
+from xsae.data.coco import mentions
 from xsae.data.encoders import Encoder, resolve
-from xsae.data.sources import Sample, Skipped, Source, mentions, open_source
+from xsae.data.samples import Sample, Skipped, Source
+from xsae.data.sources import open_source
 from xsae.data.store import STORE, EmbeddingStore, open_store, write_store
 
 MODALITIES = ("image", "text")
 # What is decoded, whatever a file's name says: others reach programs outside, as EPS does Ghostscript. Of a GIF, the
 # first frame.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-PART = files.Kind("part of an extraction", "part.json", "xsae.part.1")
+PART = markers.Kind("part of an extraction", "part.json", "xsae.part.1")
 _SKIPPED = ("source", "part", "key", "reason")
 
 
@@ -92,7 +94,7 @@ class Extraction:
         for at in tqdm(self.parts, "merge"):
             folder = self.folder(*at)
             try:
-                files.opened(folder, PART)
+                markers.opened(folder, PART)
             except ValueError as error:
                 raise ValueError(f"{error}; remove {folder} and extract again") from None
             own = pd.read_parquet(folder / "pairs.parquet")
@@ -142,7 +144,7 @@ class Extraction:
         if not (folder / PART.marker).is_file():
             files.check_free(folder, PART)
             return False
-        said = files.opened(folder, PART, hashed=False)
+        said = markers.opened(folder, PART, hashed=False)
         about = {name: said.get(name) for name in self._about(source, part)}
         if about != self._about(source, part):
             raise ValueError(f"{folder}: made of {about}; remove {folder.parent} to begin anew")
@@ -172,7 +174,7 @@ class _Part:
             with (partial / "skipped.csv").open("w", newline="") as file:
                 rows = ((about["source"], about["part"], *own) for own in self.skipped)
                 csv.writer(file, lineterminator="\n").writerows([_SKIPPED, *rows])
-            files.seal(partial, PART, about)
+            markers.seal(partial, PART, about)
 
 
 class _Images(Dataset):

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from xsae import files
+from xsae.data.checks import BLOCK, check_names, check_rows, is_matrix
 from xsae.data.npz import headers, opened, read
-from xsae.data.store import BLOCK, STORE, EmbeddingStore, check_names, check_rows, groups_of, is_matrix, write_store
+from xsae.data.store import STORE, EmbeddingStore, groups_of, write_store
 
 _FEW = "at least 10 that share no row are needed to train and hold out"
 

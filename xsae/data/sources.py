@@ -14,13 +14,9 @@
 
 import io
 import json
-import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import open_clip
@@ -33,43 +29,13 @@ from timm.data import ImageNetInfo
 from torchvision.datasets import ImageFolder
 
 from xsae.data import drawing, world
-from xsae.data.store import SPLITS
+from xsae.data.checks import SPLITS
+from xsae.data.coco import coco
+from xsae.data.samples import Listed, Sample, Skipped, Source, caption_of
 
 webdataset.WebDataset.DECODERS = {}  # of `datasets`: a member that it cannot decode would end its shard
-PART = 1024  # samples of a part, where the source has no parts of its own
 CC3M = "hf://datasets/pixparse/cc3m-wds/cc3m-train-*.tar"  # 576 shards, 2,905,954 of 3,318,333 pairs (its card)
 _IMAGES = ("jpg", "jpeg", "png", "webp")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image, not yet decoded, with its captions. `key`: its name within the source; `image`: the bytes of its file
-    or its path; `concepts`: labels `kind:label` that hold in it; `mentions`: per caption the labels it names."""
-
-    key: str
-    image: bytes | str
-    captions: tuple[str, ...]
-    split: str
-    concepts: tuple[str, ...] = ()
-    mentions: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """What a source had to leave out, and why."""
-
-    key: str
-    reason: str
-
-
-class Source(Protocol):
-    """`part(i)`, 0 <= i < n_parts, gives the same samples in the same order every time; `name` tells sources apart."""
-
-    name: str
-    n_parts: int
-
-    def part(self, index: int) -> Iterator[Sample | Skipped]:
-        """The samples of a part."""
 
 
 def open_source(spec: str) -> Source:
@@ -81,18 +47,6 @@ def open_source(spec: str) -> Source:
     if kind not in _KINDS:
         raise ValueError(f"source: {spec!r} is unknown; KIND:WHERE[@SPLIT] with one of {', '.join(_KINDS)} is needed")
     return _KINDS[kind](spec, where, split)
-
-
-class Listed:
-    """A source that is known whole: parts of `PART` samples; `make(i)` gives sample i."""
-
-    def __init__(self, name: str, n: int, make: Callable[[int], Sample | Skipped]) -> None:
-        self.name, self.n, self.make = name, n, make
-        self.n_parts = -(-n // PART)
-
-    def part(self, index: int) -> Iterator[Sample | Skipped]:
-        """The samples of a part."""
-        return map(self.make, range(index * PART, min((index + 1) * PART, self.n)))
 
 
 class WebDataset:
@@ -145,7 +99,7 @@ def folder(name: str, where: str, split: str) -> Listed:
             raise ValueError(f"{name}: column `{column}` is missing; found {', '.join(map(str, table.columns))}")
     if not all(isinstance(own, str) and own for own in table["file_name"]):
         raise ValueError(f"{name}: column `file_name` must hold a name in every row")
-    captions = table[text].map(lambda own: tuple(map(_caption, own if isinstance(own, list) else [own])))
+    captions = table[text].map(lambda own: tuple(map(caption_of, own if isinstance(own, list) else [own])))
     grouped = captions.groupby(table["file_name"], sort=False).sum()  # a row each, or a row per image
     if "split" in table:
         if unknown := set(map(str, table["split"])) - set(SPLITS):
@@ -179,90 +133,6 @@ def _table(name: str, file: Path) -> pd.DataFrame:
     if wrong := [row for row in rows if not isinstance(row, dict)]:
         raise ValueError(f"{name}: not readable: a line holds {wrong[0]!r:.60}; an object is needed")
     return pd.DataFrame(rows, dtype=object)
-
-
-def _caption(own: object) -> str:
-    """A caption as text; one that is missing is empty, and so left out and counted."""
-    return "" if own is None or own != own else str(own)
-
-
-def coco(name: str, where: str, split: str) -> Listed:
-    """MS-COCO 2014 with Karpathy's split."""
-    root = Path(where)
-    try:
-        listed = json.loads(_file(root / "dataset_coco.json").read_text())["images"]
-        if not isinstance(listed, list):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise FileNotFoundError(
-            f"{name}: {root / 'dataset_coco.json'}, Karpathy's split, is not there or not readable"
-        ) from None
-    ours = {"train": "train", "restval": "train", "test": "test"}
-    # Without a split it cannot be told whether an entry is asked for: it is left out, and that is counted.
-    asked = (split,) if split else SPLITS
-    images = [own for own in listed if not _whole(own) or ours.get(own["split"], "") in asked]
-    try:
-        labels, holds = coco_objects(root)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"{name}: {root / 'annotations'}: not COCO's instances ({reason})") from None
-
-    def sample(i: int) -> Sample | Skipped:
-        image = images[i]
-        if not _whole(image):
-            known = image.get("filename") if isinstance(image, dict) else None
-            return Skipped(str(known or f"entry {i}"), "no split, file name or sentences")
-        captions = tuple(_caption(sentence.get("raw")) for sentence in image["sentences"])
-        return Sample(
-            image["filename"],
-            str(root / image["filepath"] / image["filename"]),
-            captions,
-            ours[image["split"]],
-            tuple(sorted(holds.get(image.get("cocoid"), ()))),
-            tuple(mentions(caption, labels) for caption in captions),
-        )
-
-    return Listed(name, len(images), sample)
-
-
-def _whole(image: object) -> bool:
-    """Whether an entry of Karpathy's split says what is needed."""
-    if not isinstance(image, dict) or not isinstance(image.get("sentences"), list):
-        return False
-    named = all(isinstance(image.get(key), str) for key in ("filename", "filepath", "split"))
-    return named and all(isinstance(sentence, dict) for sentence in image["sentences"])
-
-
-def _file(path: Path) -> Path:
-    """The path, if it is a file's. Raises FileNotFoundError else: to read a pipe, say, would never end."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    return path
-
-
-def coco_objects(root: Path) -> tuple[tuple[str, ...], dict[int, set[str]]]:
-    """The object labels, `object:dog`, and those of each image by its COCO id; none where there are no annotations."""
-    labels, holds = set(), {}
-    for file in sorted((root / "annotations").glob("instances_*.json")):
-        about = json.loads(_file(file).read_text())
-        names = {category["id"]: f"object:{category['name']}" for category in about["categories"]}
-        labels |= set(names.values())
-        for own in about["annotations"]:
-            holds.setdefault(own["image_id"], set()).add(names[own["category_id"]])
-    return tuple(sorted(labels)), holds
-
-
-def mentions(caption: str, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """The labels whose name is in a caption, as whole words, a plural s allowed; of a hot dog, not the dog."""
-    names, pattern = _pattern(labels)
-    return tuple(sorted({names[found] for found in pattern.findall(caption.lower())})) if labels else ()
-
-
-@cache
-def _pattern(labels: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern]:
-    names = {label.partition(":")[2].lower(): label for label in labels}
-    longest_first = sorted(names, key=len, reverse=True)
-    return names, re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})s?\b")
 
 
 def imagenet(name: str, where: str, split: str) -> Listed:

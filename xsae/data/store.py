@@ -10,7 +10,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +24,11 @@ import pyarrow.parquet as pq
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from xsae import files
+from xsae import files, markers
+from xsae.data.checks import BLOCK, SPLITS, check_names, check_pairs, checked
 
-SPLITS = ("train", "test")
-STORE = files.Kind("embedding store", "manifest.json", "xsae.store.1")
+STORE = markers.Kind("embedding store", "manifest.json", "xsae.store.1")
 ALWAYS_HASHED = 512 * 2**20  # bytes: larger stores are hashed on request only, so that they open in under a second
-BLOCK = 65536  # rows that are looked at or written at one time
-LONGEST = 1e18  # norm of a row: beyond it, and below its inverse, float32 cannot square it
 NORM_SAMPLE = 1000  # rows per modality whose norm is checked on opening
 
 
@@ -57,9 +55,7 @@ class EmbeddingStore:
         except (pa.ArrowException, ValueError) as error:
             reason = " ".join(str(error).split())[:100]
             raise ValueError(f"{self.path / 'pairs.parquet'}: no readable table ({reason})") from None
-        _check_pairs(
-            pairs, {name: len(array) for name, array in self._arrays.items()}, str(self.path / "pairs.parquet")
-        )
+        check_pairs(pairs, {name: len(array) for name, array in self._arrays.items()}, str(self.path / "pairs.parquet"))
         return pairs
 
     @property
@@ -147,7 +143,7 @@ def write_store(
         )
     [dim] = set().union(*dims.values())
     rows = {name: sum(map(len, own)) for name, own in pieces.items()}
-    _check_pairs(pairs, rows, "pairs")
+    check_pairs(pairs, rows, "pairs")
     with files.folder(path, STORE) as partial:
         for name, own in pieces.items():
             norms = []
@@ -169,7 +165,7 @@ def write_store(
             "pairs": {split: int((pairs["split"] == split).sum()) for split in SPLITS},
             "software": {package: version(package) for package in ("numpy", "torch", "open_clip_torch")},
         }
-        files.seal(partial, STORE, manifest)
+        markers.seal(partial, STORE, manifest)
     return open_store(path)
 
 
@@ -191,9 +187,9 @@ def open_store(path: Path, verify: bool = False) -> EmbeddingStore:
         raise FileNotFoundError(
             f"{path}: no embedding store; notebook 00_embeddings makes it, or xsae.data.store.from_arrays"
         )
-    manifest = files.opened(path, STORE, hashed=False)  # sizes first: a large store is not read to be refused
+    manifest = markers.opened(path, STORE, hashed=False)  # sizes first: a large store is not read to be refused
     if verify or sum(about["bytes"] for about in manifest["files"].values()) <= ALWAYS_HASHED:
-        manifest = files.opened(path, STORE)
+        manifest = markers.opened(path, STORE)
     arrays, norms = {}, {}
     for name, (rows, dim) in _shapes(path, manifest).items():
         array = _mapped(path / f"{name}.npy", (rows, dim))
@@ -242,63 +238,3 @@ def groups_of(rows: Sequence[np.ndarray]) -> np.ndarray:
     edges = np.tile(first, len(others)), np.concatenate(others)
     graph = sparse.coo_array((np.ones(len(edges[0]), bool), edges), shape=(offsets[-1], offsets[-1]))
     return connected_components(graph, directed=False)[1][first]
-
-
-def is_matrix(about: tuple[tuple[int, ...], np.dtype]) -> bool:
-    """Whether an array is a float matrix (n, d), by its header."""
-    shape, dtype = about
-    return len(shape) == 2 and np.issubdtype(dtype, np.floating)
-
-
-def checked(name: str, array: np.ndarray, first: int = 0) -> np.ndarray:
-    """The matrix as float32, once its rows are known to have a direction; `first` is the number of its row 0."""
-    array = np.asarray(array)
-    check_rows(name, array, first)
-    return array.astype(np.float32, copy=False)
-
-
-def check_rows(name: str, array: np.ndarray, first: int = 0) -> None:
-    """Raise ValueError for what is no float matrix, and for rows that no unit norm can be given, a block at a time."""
-    if not is_matrix((array.shape, array.dtype)):
-        raise ValueError(f"{name}: {array.dtype} of shape {array.shape} found; a float matrix (n, d) is needed")
-    reasons = ("NaN or infinite", "zero", f"longer than {LONGEST:g}", f"shorter than {1 / LONGEST:g}")
-    found = {reason: [0, 0] for reason in reasons}  # how many rows, and the first of them
-    for start in range(0, len(array), BLOCK):
-        block = array[start : start + BLOCK]
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.linalg.norm(block.astype(np.float64), axis=1)
-        finite, zero = np.isfinite(block).all(axis=1), ~block.any(axis=1)
-        held = (~finite, zero, finite & ~(norms <= LONGEST), ~zero & (norms < 1 / LONGEST))
-        for own, bad in zip(found.values(), held, strict=True):
-            if bad.any() and not own[0]:
-                own[1] = first + start + int(bad.argmax())
-            own[0] += int(bad.sum())
-    for reason, (count, row) in found.items():
-        if count:
-            raise ValueError(f"{name}: {count} rows are {reason}, the first is row {row}; remove them")
-
-
-def check_names(names: Iterable[str], where: str) -> None:
-    """A modality is a file and a column of a store, so that its name must be that of neither yet."""
-    for name in names:
-        taken = name in ("split", "caption") or name.startswith("class_")
-        if not name.isidentifier() or taken or (name.endswith("_norm") and name.removesuffix("_norm") in names):
-            raise ValueError(
-                f"{where}: {name!r} is taken, or no name for a modality; letters, digits and _ are, such as audio"
-            )
-
-
-def _check_pairs(pairs: pd.DataFrame, counts: Mapping[str, int], where: str) -> None:
-    if missing := [name for name in (*counts, "split") if name not in pairs]:
-        raise ValueError(f"{where}: column `{missing[0]}` is missing; found {', '.join(map(str, pairs.columns))}")
-    if unknown := set(pairs["split"]) - set(SPLITS):
-        raise ValueError(f"{where}: split {sorted(unknown)[0]!r} is unknown; one of {', '.join(SPLITS)}")
-    test = pairs["split"] == "test"
-    for name, count in counts.items():
-        rows = pairs[name]
-        if not pd.api.types.is_integer_dtype(rows) or (len(rows) and not (rows.min() >= 0 and rows.max() < count)):
-            raise ValueError(f"{where}: column `{name}` must hold row numbers from 0 to {count - 1}")
-        if len(both := np.intersect1d(rows[test], rows[~test])):
-            raise ValueError(
-                f"{where}: {name} row {both[0]} is in train and in test pairs; the splits must be disjoint"
-            )

@@ -16,7 +16,8 @@ import pandas as pd
 
 from xsae.methods import METHODS
 from xsae.report import templates
-from xsae.report.contents import CLAIMS, MARKS, SECTIONS, Figure, Section, Table
+from xsae.report.contents import SECTIONS, Figure, Section, Table
+from xsae.report.wording import CLAIMS, MARKS
 from xsae.run import results
 from xsae.run.commands import exit_status
 from xsae.run.paths import RunPaths
