@@ -1,11 +1,13 @@
 import base64
 import gzip
 import json
+import os
 import re
 from functools import cache
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.sparse import csc_array
 
 from xsae.alignment import Alignment
@@ -192,6 +194,41 @@ def test_thumbnails_of_your_own_are_taken_as_they_belong_to_rows(tmp_path):
             explorer.pictures(own, str(tmp_path / "own.npz"))
     np.savez(tmp_path / "own.npz", image=np.ones((60, 2)))
     assert explorer.pictures(own, str(tmp_path / "own.npz")) is None
+
+
+def test_pictures_are_read_from_the_files_that_are_named(tmp_path):
+    own = own_store(tmp_path / "store")
+    (tmp_path / "there").mkdir()
+    for row in range(60):
+        Image.new("RGB", (80, 40), (row, 0, 0)).save(tmp_path / "there" / f"{row}.png")
+    names = [f"there/{row}.png" for row in range(60)]
+    for image_path in (np.array(names), np.array(names).astype("S")):
+        np.savez(tmp_path / "own.npz", image_path=image_path)
+        shown = explorer.pictures(own, str(tmp_path / "own.npz"))
+        assert shown.shape == (30, 64, 64, 3)
+        assert shown[:, 32, 32, 0].tolist() == items(own)["image"].tolist() and (shown[:, 0] == 233).all()
+    np.savez(tmp_path / "own.npz", image_path=np.array(names)[:-1])
+    with pytest.raises(ValueError, match=r"own.npz: image_path: .* found; text \(60,\) is needed"):
+        explorer.pictures(own, str(tmp_path / "own.npz"))
+
+
+def test_pictures_that_cannot_be_read_are_grey_and_counted(tmp_path):
+    own = own_store(tmp_path / "store")
+    rows = items(own)["image"].tolist()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text.png").write_text("no image")
+    names = np.array(["0.png"] * 60, dtype="U20")
+    names[rows[:4]] = ["pipe", "text.png", "gone.png", "a\nname"]
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "0.png")
+    np.savez(tmp_path / "own.npz", image_path=names)
+    with pytest.warns(
+        UserWarning, match=r"own.npz: image_path: 4 of 30 pictures cannot be read, such as 'pipe' \(not a"
+    ):
+        shown = explorer.pictures(own, str(tmp_path / "own.npz"))
+    assert (shown[:4] == 233).all() and (shown[4:] == 40_000 >> 8).all()
+    np.savez(tmp_path / "own.npz", image_path=np.array(["gone.png"] * 60))
+    with pytest.raises(ValueError, match=r"own.npz: image_path: 30 of 30 pictures cannot be read"):
+        explorer.pictures(own, str(tmp_path / "own.npz"))
 
 
 def test_stores_that_hold_out_different_pairs_are_refused(tmp_path, monkeypatch):

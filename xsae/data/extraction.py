@@ -9,7 +9,6 @@ the parts become one store, and go.
 """
 
 import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,21 +19,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from xsae import files, markers
 from xsae.data.coco import mentions
 from xsae.data.encoders import Encoder, resolve
+from xsae.data.pictures import decoded
 from xsae.data.samples import Sample, Skipped, Source
 from xsae.data.sources import open_source
 from xsae.data.store import STORE, EmbeddingStore, open_store, write_store
 
 MODALITIES = ("image", "text")
-# What is decoded, whatever a file's name says: others reach programs outside, as EPS does Ghostscript. Of a GIF, the
-# first frame.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 PART = markers.Kind("part of an extraction", "part.json", "xsae.part.1")
 _SKIPPED = ("source", "part", "key", "reason")
 
@@ -185,26 +181,9 @@ class _Images(Dataset):
 
     def __getitem__(self, sample: Sample) -> torch.Tensor | str:
         try:
-            if isinstance(sample.image, str) and not Path(sample.image).is_file():  # to read a pipe would never end
-                return "not a file" if Path(sample.image).exists() else "no such file"
-            file = sample.image if isinstance(sample.image, str) else io.BytesIO(sample.image)
-            with Image.open(file, formats=FORMATS) as image:
-                return self.preprocess(_eight_bits(image))
-        except FileNotFoundError:
-            return "no such file"
-        except UnidentifiedImageError:
-            return "empty file" if sample.image == b"" else "not an image"
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-            return f"damaged image: {str(error)[:80]}"
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 16 bits a pixel at 8, which Pillow would cut to white. Raises ValueError for more bits."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"{image.mode} pixels of 32 bits, whose range is not known")
-    return image
+            return self.preprocess(decoded(sample.image))
+        except ValueError as error:
+            return str(error)
 
 
 def _embed(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xsae import files
+from xsae.data import pictures
 from xsae.data.checks import BLOCK, check_names, check_rows, is_matrix
 from xsae.data.npz import headers, opened, read
 from xsae.data.store import STORE, EmbeddingStore, groups_of, write_store
@@ -57,7 +58,9 @@ def read_npz(file: Path, modalities: Sequence[str] = ()) -> dict[str, np.ndarray
         # an index of a matrix that is left out is left out with it
         left = {f"{name}_index" for name in about if name not in named}
         own = [n for n in about if n in named or n == "caption" or (n.endswith("_index") and n not in left)]
-        _check_shapes({name: about[name] for name in own}, str(file))  # before any is read
+        shapes = _check_shapes({name: about[name] for name in own}, str(file))  # before any is read
+        reference = next(iter(shapes))
+        pictures.check(about, shapes[reference][0], reference, file)
         arrays = {name: read(data, file, name) for name in own}
     return _check_own(arrays, str(file))
 

@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from xsae.data import drawing, scenes, world
-from xsae.data.npz import read_arrays
+from xsae.data.pictures import pictures_of
 from xsae.data.store import EmbeddingStore
 from xsae.methods import METHODS
 from xsae.report import templates
@@ -31,25 +31,18 @@ Settings = Mapping[str, Any]  # backbone, method, seed, bias_start, modality: th
 
 
 def pictures(store: EmbeddingStore, embeddings: str = "") -> np.ndarray | None:
-    """Pictures of `items`, uint8 (n, h, w, 3), if there are any: scenes drawn again, or `thumbnail` of your own file.
+    """Pictures of `items`, uint8 (n, h, w, 3), if there are any: scenes drawn again, or those of your own file.
 
-    embeddings: path of your own `.npz`; empty for the embedded world. Raises ValueError where `thumbnail` does not fit.
+    embeddings: path of your own `.npz`; empty for the embedded world. Raises what `pictures_of` raises.
     """
     reference, shown = store.modalities[0], items(store)
     if store.manifest["source"].startswith("scenes, "):
         first, n = (store.rows("image", "test")[place] for place in (0, -1))
         drawn = scenes.sample(n + 1 - first, world.SPLIT_SEEDS["test"])
         return drawing.render(drawn, shown["image"].to_numpy() - first)
-    thumbnail = read_arrays(Path(embeddings), ["thumbnail"]).get("thumbnail") if embeddings else None
-    if thumbnail is None:
+    if not embeddings:
         return None
-    rows = len(store[reference])
-    if thumbnail.dtype != np.uint8 or thumbnail.shape[:1] + thumbnail.shape[3:] != (rows, 3) or 0 in thumbnail.shape:
-        raise ValueError(
-            f"{embeddings}: thumbnail: {thumbnail.dtype} of shape {thumbnail.shape} found; uint8 ({rows}, height, "
-            f"width, 3) is needed, a picture for each {reference}"
-        )
-    return thumbnail[shown[reference].to_numpy()]
+    return pictures_of(Path(embeddings), shown[reference].to_numpy(), len(store[reference]), reference, SIDE)
 
 
 def table(views: Sequence[tuple[Settings, View]]) -> pd.DataFrame:
