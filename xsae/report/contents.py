@@ -185,7 +185,7 @@ SECTIONS = (
             Figure(
                 "match_correlations", "Correlation of matches, and of matches between shuffled pairs",
                 "What lies right of the grey is what both dictionaries have in common; inside it, matched by "
-                "necessity.",
+                "necessity. The share is on a log scale.",
                 "Histograms of the correlations of matches for true pairs and for shuffled pairs.",
             ),
             Figure(
@@ -268,7 +268,8 @@ SECTIONS = (
         (
             Figure(
                 "alignments", "Retrieval by the number of partners",
-                "Right is more partners, up is better. Open marks: dense maps, after which a latent means nothing.",
+                "Right is more partners, up is better; equal numbers stand side by side. Open marks: dense maps, after "
+                "which a latent means nothing.",
                 "Marks of recall at one for each alignment, by how many partners a latent has.",
             ),
             Figure(

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from xsae.report.plots.style import (
     FILL,
@@ -22,6 +21,7 @@ from xsae.report.plots.style import (
     outer_labels,
     over_seeds,
     panel_grid,
+    plain_ticks,
 )
 
 
@@ -35,7 +35,9 @@ def match_correlations(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure
             own = matches[matches["pairs"] == kind]
             share = np.full(len(own), 1 / len(own))
             axis.hist(own["correlation"], edges, weights=share, color=colour, alpha=0.65, label=f"{kind} embeddings")
-        axis.set_xlabel("co-activation correlation of the match")
+        axis.set_yscale("log")  # most matches are weak, and the others are what one looks for
+        plain_ticks(axis.yaxis, steps=(1,))
+        axis.set_xlabel("correlation of the match")
     axes[0].set_ylabel("share of matches (all seeds)")
     legend_below(figure, axes[0], 2)
     return figure
@@ -153,9 +155,12 @@ def alignments(frame: pd.DataFrame) -> Figure:
     for axis, ((backbone, _), own) in zip(axes, groups, strict=True):
         of = partners[partners["backbone"] == backbone].groupby("alignment")["value"].mean()
         for name, seeds in own.groupby("alignment", sort=False):
-            spread = 100 * seeds["value"].std()
-            axis.errorbar(of[name], 100 * seeds["value"].mean(), spread, ls="", capsize=2, **_alignment_look(name))
+            mean, spread = 100 * seeds["value"].mean(), 100 * seeds["value"].std()
+            alike = [other for other in of.index if round(of[other]) == round(of[name])]
+            beside = 1.2 ** (alike.index(name) - (len(alike) - 1) / 2)  # so that none hides another
+            axis.errorbar(of[name] * beside, mean, spread, ls="", capsize=2, **_alignment_look(name))
         axis.set_xscale("log")
+        plain_ticks(axis.xaxis, steps=(1, 4))
         from_zero(axis)
     outer_labels(axes, 2, "partners of a latent", "R@1 (%)")
     legend_below(figure, axes[0], 4)
@@ -175,6 +180,7 @@ def matches_truth(frame: pd.DataFrame) -> Figure:
         over_seeds(axis, own, "pairs", capsize=2, color=colour, marker=marker, label=label)
     axis.axhline(0.95, ls=":", color="black", label="at most 5 % false")
     axis.set_xscale("log")
+    plain_ticks(axis.xaxis, steps=(1, 3))
     axis.set_ylim(0, 1.05)
     axis.set_xlabel("pairs")
     axis.set_ylabel("share")
@@ -197,7 +203,7 @@ def pairs_needed(frame: pd.DataFrame) -> Figure:
                 over_seeds(axis, percent, setting, capsize=2, **_alignment_look(name))
             from_zero(axis)
         axes[2 * row].set_xscale("log")
-        axes[2 * row].xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(axes[2 * row].xaxis, steps=(1,))
         axes[2 * row].set_ylabel("R@1 (%)")
     axes[-2].set_xlabel("pairs")
     axes[-1].set_xlabel("share of the pairs that is shuffled")

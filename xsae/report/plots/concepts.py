@@ -168,7 +168,7 @@ def gap_density(
         axis.set(xlim=(0, 2), xlabel="", ylabel="")
         axis.set_ylim(bottom=0)
         axis.title.set_fontsize(9)
-        axis.legend(fontsize=7, loc="upper right", handlelength=1.2, borderaxespad=0)
+        axis.legend(fontsize=7, loc="upper right", handlelength=0.7, handletextpad=0.4, borderaxespad=0)
     outer_labels(axes, len(columns), "direction gap (1 − cosine)", "density")
     return figure
 
@@ -227,7 +227,7 @@ def concept_directions(frame: pd.DataFrame) -> Figure:
         else:
             axis.set_xlabel("concepts, by their cosine")
         axis.set_xlim(-0.8, len(own) - 0.2)
-        axis.set_ylim(0, 1.03)
+        axis.set_ylim(np.floor(10 * frame["cosine"].min()) / 10, 1.03)
         axis.set_ylabel("cosine, image and text")
     axes[0].plot([], [], "o", color="grey", fillstyle="none", label="ceiling")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}

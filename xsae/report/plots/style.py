@@ -7,7 +7,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from xsae.methods import METHODS
 
@@ -64,6 +66,13 @@ def panel_grid(
 def from_zero(axis: Axes) -> None:
     """Start the y axis at 0 and leave room above the highest mark."""
     axis.set_ylim(0, 1.08 * axis.dataLim.ymax)
+
+
+def plain_ticks(axis: Axis, steps: Sequence[float] = (1, 2, 5)) -> None:
+    """Ticks of a log scale at `steps` of each decade, written as one reads them: 0.5, not 5 × 10⁻¹."""
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def outer_labels(axes: Sequence[Axes], columns: int, x: str, y: str) -> None:

@@ -5,7 +5,6 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from xsae.report.plots.style import (
     METHOD_COLOURS,
@@ -17,7 +16,12 @@ from xsae.report.plots.style import (
     outer_labels,
     over_seeds,
     panel_grid,
+    plain_ticks,
 )
+
+_ACTIVATIONS = {
+    "topk": "TopK", "batch_topk": "BatchTopK", "relu": "ReLU", "jumprelu": "JumpReLU", "matryoshka": "Matryoshka",
+}  # fmt: skip
 
 
 def training_curves(frame: pd.DataFrame) -> Figure:
@@ -32,9 +36,12 @@ def training_curves(frame: pd.DataFrame) -> Figure:
             by_step = own.groupby("step")["loss"].agg(["mean", "std"]).fillna(0)
             low, high = by_step["mean"] - by_step["std"], by_step["mean"] + by_step["std"]
             axis.fill_between(by_step.index, low, high, color=METHOD_COLOURS[method], alpha=0.2, lw=0)
-            label = f"{METHOD_NAMES[method]}, {modality}"
+            label = METHOD_NAMES[method] if styles[modality] == "-" else None
             axis.plot(by_step["mean"], styles[modality], color=METHOD_COLOURS[method], label=label)
         axis.set_yscale("log")
+        plain_ticks(axis.yaxis)
+    for modality, style in styles.items():
+        axes[0].plot([], [], style, color="black", label=modality)
     outer_labels(axes, len(groups) // frame["backbone"].nunique(), "step", "loss (training)")
     legend_below(figure, axes[0], 4)
     return figure
@@ -97,7 +104,7 @@ def firing_rates(frame: pd.DataFrame) -> Figure:
     """How often latents fire, from the most to the least active: mean over seeds; dashed: the second start."""
     groups = list(frame.groupby(["backbone", "modality"], sort=False))
     titles = [f"{backbone}: {modality}" for (backbone, modality), _ in groups]
-    figure, axes = panel_grid(titles, height=2.4, rows=frame["backbone"].nunique(), sharex=True, sharey=True)
+    figure, axes = panel_grid(titles, height=2.5, rows=frame["backbone"].nunique(), sharex=True, sharey=True)
     for axis, (_, own) in zip(axes, groups, strict=True):
         for (method, start), of in own.groupby(["method", "bias_start"], sort=False):
             rate = of.groupby("rank")["rate"].mean()
@@ -106,9 +113,10 @@ def firing_rates(frame: pd.DataFrame) -> Figure:
             axis.plot(rate, "-" if first else "--", color=METHOD_COLOURS[method], label=label, lw=1.2)
         axis.axhline(0.5, color=METHOD_COLOURS["chance"], lw=0.8)
         axis.set_xscale("log")
+        plain_ticks(axis.xaxis, steps=(1,))
     for start, line in zip(frame["bias_start"].unique(), ("-", "--"), strict=False):
         axes[0].plot([], [], line, color="black", label=f"bias starts at {START[start]}")
-    outer_labels(axes, len(groups) // frame["backbone"].nunique(), "latent, most active first", "share of embeddings")
+    outer_labels(axes, len(groups) // frame["backbone"].nunique(), "latent, most active first", "firing rate")
     legend_below(figure, axes[0], 3)
     return figure
 
@@ -141,9 +149,7 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
         axis.set_xlabel("weight, × the paper's")
         if metric == "GRE":  # a weight too large loses directions altogether, by orders of magnitude
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_locator(NullLocator())
+            plain_ticks(axis.yaxis)
         else:
             from_zero(axis)
         axis.xaxis.set_major_formatter(lambda weight, _: f"{weight:g}" if weight >= 1 else f"1/{1 / weight:g}")
@@ -152,10 +158,10 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
 
 
 def monosemanticity(scores: pd.DataFrame, baselines: pd.DataFrame) -> Figure:
-    """Sorted scores of the latents of each method, mean over seeds, on the share of scored latents."""
+    """Sorted scores of the latents of each method on the share of scored latents: mean and deviation over seeds."""
     groups = list(baselines.itertuples(index=False))
     titles = [f"{backbone}: {modality}" for backbone, modality, _ in groups]
-    figure, axes = panel_grid(titles, height=2.4, rows=baselines["backbone"].nunique(), sharex=True, sharey=True)
+    figure, axes = panel_grid(titles, height=2.4, rows=baselines["backbone"].nunique(), sharex=True, sharey="col")
     share = np.linspace(0, 1, 101)
     for axis, (backbone, modality, baseline) in zip(axes, groups, strict=True):
         own = scores[(scores["backbone"] == backbone) & (scores["modality"] == modality)]
@@ -163,12 +169,12 @@ def monosemanticity(scores: pd.DataFrame, baselines: pd.DataFrame) -> Figure:
             seeds = [
                 np.interp(share, np.linspace(0, 1, len(seed)), seed["score"]) for _, seed in of_method.groupby("seed")
             ]
-            axis.plot(share, np.mean(seeds, axis=0), color=METHOD_COLOURS[method], label=METHOD_NAMES[method])
+            mean, spread = np.mean(seeds, axis=0), np.std(seeds, axis=0, ddof=min(len(seeds) - 1, 1))
+            axis.fill_between(share, mean - spread, mean + spread, color=METHOD_COLOURS[method], alpha=0.2, lw=0)
+            axis.plot(share, mean, color=METHOD_COLOURS[method], label=METHOD_NAMES[method])
         axis.axhline(baseline, ls=":", color=METHOD_COLOURS["chance"], label="any two inputs")
-    for axis in axes[::2]:
-        axis.set_ylabel("monosemanticity")
-    for axis in axes[-2:]:
-        axis.set_xlabel("share of latents, best first")
+    columns = len(groups) // baselines["backbone"].nunique()
+    outer_labels(axes, columns, "share of latents, best first", "monosemanticity")
     legend_below(figure, axes[0], 5)
     return figure
 
@@ -180,6 +186,8 @@ def ablations(frame: pd.DataFrame) -> Figure:
         [backbone for backbone, _ in groups], width=3.8, height=2.8, rows=len(groups) // 2, sharey=True
     )
     variants = list(frame["variant"].unique())
+    parts = [variant.partition(",") for variant in variants]
+    labels = [_ACTIVATIONS.get(activation, activation) + comma + rest for activation, comma, rest in parts]
     methods = [method for method in METHOD_NAMES if method in set(frame["method"])]
     for axis, (backbone, metric) in zip(axes, groups, strict=True):
         own = frame[(frame["backbone"] == backbone) & (frame["metric"] == metric)]
@@ -187,13 +195,11 @@ def ablations(frame: pd.DataFrame) -> Figure:
             seeds = own[own["method"] == method].groupby("variant")["value"].agg(["mean", "std"]).reindex(variants)
             at = np.arange(len(variants)) + 0.15 * (place - (len(methods) - 1) / 2)
             axis.errorbar(seeds["mean"], at, xerr=seeds["std"], ls="", capsize=2, **look_of(method))
-        axis.set_yticks(range(len(variants)), variants, fontsize=8)
+        axis.set_yticks(range(len(variants)), labels, fontsize=8)
         if metric == "RE":
             axis.set_xscale("log")  # raw training passes the others by far
             steps = (1, 1.5, 2, 3, 5, 7) if own["value"].max() < 10 * own["value"].min() else (1, 3)
-            axis.xaxis.set_major_locator(LogLocator(subs=steps))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_locator(NullLocator())
+            plain_ticks(axis.xaxis, steps)
         else:
             axis.set_xlim(left=0)
         axis.set_xlabel("loss (held out)" if metric == "RE" else "R@1, mean of all directions")
