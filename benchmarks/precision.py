@@ -6,19 +6,16 @@ Held-out loss, R@1 and seconds of a training in either precision, three seeds, o
 embeddings, if a file is given. One thread; the two precisions of a seed run one after the other.
 """
 
-import argparse
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from benchmarks.measure import write
-from benchmarks.projection import SEEDS, own, world
+from benchmarks.projection import trials
 from xsae.evaluation.retrieval import recall
 from xsae.fitting import held_out_errors
 from xsae.methods import Method, posthoc, train_saes
@@ -42,22 +39,11 @@ def trained(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, help="an .npz of your own, with `image` and `text`")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    cases = {"theory's world": (world, TrainingConfig(latents=1024, k=4, epochs=50, batch_size=128))}
-    if arguments.file:
-        recipe = TrainingConfig(latents=256, k=8, epochs=100, batch_size=64)
-        cases[arguments.file.stem] = (lambda seed: own(arguments.file, seed), recipe)
     rows = []
-    for name, (data, config) in cases.items():
-        for method in ("separated", "shared"):
-            for seed in SEEDS:
-                pairs, about = data(seed), {"data": name, "method": method, "seed": seed}
-                for precision in PRECISIONS:
-                    figures = trained(method, *pairs, replace(config, precision=precision), seed)
-                    rows.append(about | {"precision": precision} | figures)
+    for about, pairs, config in trials(__doc__):
+        for precision in PRECISIONS:
+            figures = trained(about["method"], *pairs, replace(config, precision=precision), about["seed"])
+            rows.append(about | {"precision": precision} | figures)
     write(pd.DataFrame(rows), "precision")
 
 

@@ -6,6 +6,8 @@ Held-out loss with and without, three seeds, on the theory's world and on your o
 """
 
 import argparse
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -68,22 +70,25 @@ def own(file: Path, seed: int) -> tuple[dict, dict]:
     return tuple({m: x[part].astype(np.float32) for m, x in arrays.items()} for part in (order[:cut], order[cut:]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def trials(description: str | None) -> Iterator[tuple[dict, tuple[dict, dict], TrainingConfig]]:
+    """What is trained, as the command line asks for it: `data`, `method` and `seed`, both sets of pairs, the config."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path, help="an .npz of your own, with `image` and `text`")
-    arguments = parser.parse_args()
+    file = parser.parse_args().file
     torch.set_num_threads(1)
     cases = {"theory's world": (world, TrainingConfig(latents=1024, k=4, epochs=50, batch_size=128))}
-    if arguments.file:
+    if file:
         recipe = TrainingConfig(latents=256, k=8, epochs=100, batch_size=64)
-        cases[arguments.file.stem] = (lambda seed: own(arguments.file, seed), recipe)
+        cases[file.stem] = (lambda seed: own(file, seed), recipe)
+    for (name, (data, config)), method, seed in product(cases.items(), ("separated", "shared"), SEEDS):
+        yield {"data": name, "method": method, "seed": seed}, data(seed), config
+
+
+def main() -> None:
     rows = []
-    for name, (data, config) in cases.items():
-        for method in ("separated", "shared"):
-            for seed in SEEDS:
-                pairs = data(seed)
-                found = [loss(method, *pairs, config, seed, projected) for projected in (False, True)]
-                rows.append({"data": name, "method": method, "seed": seed, "as_it_is": found[0], "projected": found[1]})
+    for about, pairs, config in trials(__doc__):
+        plain, projected = (loss(about["method"], *pairs, config, about["seed"], on) for on in (False, True))
+        rows.append(about | {"as_it_is": plain, "projected": projected})
     write(pd.DataFrame(rows), "projection")
 
 
