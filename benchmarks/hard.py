@@ -27,7 +27,7 @@ from benchmarks.measure import write
 
 MOMENTS, TIMES = 10, 5
 UNTIL = ("--until", "04_retrieval")
-SMALL = {"extends": "smoke", "n_train_scenes": 300, "n_test_scenes": 60, "latents": 64, "k": 4, "epochs": 5}
+SMALL = {"extends": "smoke", "n_train_scenes": 200, "n_test_scenes": 40, "latents": 64, "k": 4, "epochs": 2}
 # What tells the processes of a run: words of the command, and whether it is the one that holds the lock
 KINDS: Mapping[str, Callable[[str], bool]] = {
     "workflow": lambda command: "xsae.run.launch" in command and "xsae.run.lock" not in command,
