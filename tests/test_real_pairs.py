@@ -8,12 +8,14 @@ import pytest
 from scipy.stats import binomtest
 
 from xsae.alignments import Hungarian, Partners
+from xsae.checkpoints import load
 from xsae.data.own import import_file
 from xsae.evaluation import choice
 from xsae.evaluation.aligned import recall_both_ways
 from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates
 from xsae.methods import Method, pair_codes, posthoc
+from xsae.run import pool
 from xsae.run.config import load_config
 from xsae.run.jobs import choose, train_on_store
 from xsae.run.paths import ROOT
@@ -39,14 +41,19 @@ def trained(store, tmp_path_factory):
         **{"latents": 0} | {name: getattr(run, name) for name in names} | {"bias_start": run.bias_starts[0]}
     )
     axes = choice.axes(recipe, run.auto, len(store.split("train")), store.dim, len(store.modalities))
-    table = choice.search(recipe, axes, lambda wanted: [choose(store.path, *own) for own in wanted])
+    table = choice.search(
+        recipe, axes, lambda wanted: pool.run(choose, [(store.path, *own) for own in wanted], "choose")
+    )
     last = table[table["chosen"]].iloc[-1]
     recipe = replace(recipe, latents=int(last["latents"]), k=int(last["k"]))
-    found = {}
+    jobs = {
+        (name, seed): (store.path, folder / f"{name}{seed}", method, replace(recipe, bias_start=start), seed)
+        for name, method, start in (("separated", "separated", "mean"), ("published", "shared", "zero"))
+        for seed in SEEDS
+    }
+    pool.run(train_on_store, list(jobs.values()), "train")
+    found = {name: Method(load(job[1], store.fingerprint)[0]) for name, job in jobs.items()}
     for seed in SEEDS:
-        for name, method, start in (("separated", "separated", "mean"), ("published", "shared", "zero")):
-            config = replace(recipe, bias_start=start)
-            found[name, seed] = train_on_store(store.path, folder / f"{name}{seed}", method, config, seed)
         found["posthoc", seed] = posthoc(found["separated", seed].saes, pair_codes(found["separated", seed], store))
     return found
 
