@@ -30,7 +30,7 @@ def alone(file: Path) -> Iterator[int]:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with _open(file) as handle:
-        deadline = time.monotonic() + 2 * GRACE
+        deadline = time.monotonic() + 3 * GRACE  # an engine takes one, its job another, and both some looks
         while not (free := _hold(handle, fcntl.LOCK_EX)) and not _lives(file) and time.monotonic() < deadline:
             time.sleep(0.1)
         # Alone for a moment; then with its own processes.
