@@ -81,11 +81,11 @@ def kills(folder: Path) -> pd.DataFrame:
         kind, root = list(KINDS)[place % len(KINDS)], folder / f"killed{place}"
         began, moment = time.monotonic(), (place + rng.random()) / MOMENTS * 0.95 * whole
         with start(root, own, *UNTIL) as process:
-            found = []
-            while process.poll() is None and (time.monotonic() < began + moment or not found):
+            time.sleep(moment)
+            while not (found := [pid for pid, own_ in processes(root).items() if KINDS[kind](own_)]):
+                if process.poll() is not None:
+                    break
                 time.sleep(0.05)
-                if time.monotonic() >= began + moment:
-                    found = [pid for pid, command in processes(root).items() if KINDS[kind](command)]
             if not found:
                 raise RuntimeError(f"the run ended before a {kind} could be killed at {moment:.0f} s")
             psutil.Process(found[0]).kill()

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from benchmarks.measure import write
+from benchmarks.measure import RESULTS, machine, write
 
 ROOT = Path(__file__).parent.parent
 MAIN_JOB = ("00_embeddings", "01_heterogeneity", "02_sae_training", "03_alignment", "04_retrieval")
@@ -77,6 +77,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as thrown_away:
         into = arguments.into or thrown_away
         table = pd.DataFrame([{"config": name} | measured(name, into) for name in arguments.configs])
+    if (RESULTS / "walltime.json").is_file() and json.loads((RESULTS / "walltime.json").read_text()) == machine():
+        before = pd.read_csv(RESULTS / "walltime.csv")  # of the same machine: other runs' lines stay
+        table = pd.concat([before[~before["config"].isin(arguments.configs)], table], ignore_index=True)
     write(table, "walltime")
     readme = ROOT / "README.md"
     readme.write_text(into_readme(readme.read_text(), table))

@@ -9,7 +9,14 @@ from xsae.report.plots.style import METHOD_NAMES
 from xsae.run.paths import ROOT
 
 LAPTOP = ROOT / "results/laptop"
-ALIGNMENTS = {"Hungarian": "hungarian", "four partners": "partners", "Procrustes": "procrustes", "ridge": "ridge"}
+ALIGNMENTS = {
+    "Hungarian, codes centred (the paper's)": "hungarian", "Hungarian (the paper)": "hungarian",
+    "four partners, ridge both ways (ours)": "partners", "partners, k = 4": "partners",
+    "partners, k = 4 on both sides": "partners_both_sides", "partners, k = 1": "partners_1",
+    "Procrustes: after it a latent means nothing": "procrustes", "Procrustes": "procrustes",
+    "ridge: likewise": "ridge", "ridge": "ridge", "greedy": "greedy", "decoder cosine": "decoder_cosine",
+    "Sinkhorn ε = .03, largest 4": "sinkhorn", "CCA-128": "cca",
+}  # fmt: skip
 
 
 def rows(text, header):
@@ -31,10 +38,10 @@ def cell(frame, by):
     return " / ".join(f"{value:.3f}".lstrip("0") for value in means)
 
 
-def retrieved(method, backbone, start):
+def retrieved(method, backbone, start, metric="R@1"):
     table = pd.read_csv(LAPTOP / "retrieval.csv")
     own = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["bias_start"] == start)]
-    return cell(own[(own["variant"] == "raw") & (own["metric"] == "R@1")], "direction")
+    return cell(own[(own["variant"] == "raw") & (own["metric"] == metric)], "direction")
 
 
 def lost(method, backbone):
@@ -43,11 +50,13 @@ def lost(method, backbone):
     return cell(own[own["metric"] == "loss"], "modality")
 
 
-METHODS = {
-    re.search(r"`(\w+)`", name)[1]: cells
-    for name, cells in rows((ROOT / "README.md").read_text(), "R@1, `vit`: recommended").items()
-    if "`" in name
-}
+def methods(file, header):
+    found = rows((ROOT / file).read_text(), header).items()
+    return {re.search(r"`(\w+)`", name)[1]: cells for name, cells in found if "`" in name}
+
+
+METHODS = methods("README.md", "R@1, `vit`: recommended")
+OF_DOCS = methods("docs/methods.md", "R@10, `vit`")
 
 
 def test_every_method_is_in_the_table():
@@ -63,16 +72,22 @@ def test_the_first_table_has_what_the_run_has(method):
     assert found == [retrieved(method, *own) for own in starts]
 
 
+@pytest.mark.parametrize("method", OF_DOCS)
+def test_the_table_of_baselines_has_what_the_run_has(method):
+    found = [lost("separated" if method == "posthoc" else method, backbone) for backbone in ("vit", "resnet")]
+    found += [
+        retrieved(method, backbone, "mean", metric) for metric in ("R@1", "R@10") for backbone in ("vit", "resnet")
+    ]
+    table = pd.read_csv(LAPTOP / "label_agreement.csv").query("metric == 'agreement' and bias_start == 'mean'")
+    agree = cell(table[table["method"] == method], "backbone").replace(" / ", ", ")
+    assert OF_DOCS[method] == [*found, agree]
+
+
 @pytest.mark.parametrize("file", ["README.md", "docs/alignments.md"])
 def test_alignments_have_what_the_run_has(file):
     table = pd.read_csv(LAPTOP / "alignments.csv")
-    table, names = table[table["metric"] == "R@1"], dict(ALIGNMENTS)
-    if file != "README.md":
-        names |= {"greedy": "greedy", "decoder cosine": "decoder_cosine", "Sinkhorn": "sinkhorn", "CCA": "cca"}
-        names |= {"partners, k = 1": "partners_1", "partners, k = 4": "partners"}
-        names |= {"partners, k = 4 on both sides": "partners_both_sides"}
+    table = table[table["metric"] == "R@1"]
     for name, cells in rows((ROOT / file).read_text(), "| partners").items():
-        [own] = {names[start] for start in names if name.startswith(start) and not (
-            start == "partners, k = 4" and "both" in name)}  # fmt: skip
-        of = table[table["alignment"] == own]
-        assert cells[1:3] == [cell(of[of["backbone"] == backbone], "direction") for backbone in ("vit", "resnet")], own
+        own = table[table["alignment"] == ALIGNMENTS[name]]
+        found = [cell(own[own["backbone"] == backbone], "direction") for backbone in ("vit", "resnet")]
+        assert cells[1:3] == found, name

@@ -19,7 +19,7 @@ from xsae.run import pool
 from xsae.run.config import load_config
 from xsae.run.jobs import choose, train_on_store
 from xsae.run.paths import ROOT
-from xsae.training import TrainingConfig
+from xsae.run.work import training
 
 COCO = ROOT.parent / "shared/data/coco_val2017_clip_vitb16_500pairs.npz"
 SEEDS = (1, 2, 3)
@@ -36,10 +36,8 @@ def store(tmp_path_factory):
 def trained(store, tmp_path_factory):
     """(name, seed) -> a method, trained as `./run_all.sh laptop --embeddings` does; `published` is shared from 0."""
     run, folder = load_config("laptop", str(COCO)), tmp_path_factory.mktemp("saes")
-    names = set(TrainingConfig.__dataclass_fields__) & set(type(run).model_fields) - set(run.auto)
-    recipe = TrainingConfig(
-        **{"latents": 0} | {name: getattr(run, name) for name in names} | {"bias_start": run.bias_starts[0]}
-    )
+    known = {name: value for name, value in run.model_dump().items() if name not in run.auto}
+    recipe = training({"latents": 0} | known, bias_start=run.bias_starts[0])
     axes = choice.axes(recipe, run.auto, len(store.split("train")), store.dim, len(store.modalities))
     table = choice.search(
         recipe, axes, lambda wanted: pool.run(choose, [(store.path, *own) for own in wanted], "choose")

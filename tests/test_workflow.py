@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from runs import call, command, tables, tiny
 
+from benchmarks.hard import KINDS, processes
 from xsae.run import lock
 from xsae.run.config import LONGEST, checked_name, run_name
 
@@ -96,20 +97,6 @@ def test_names_that_a_shell_would_run_are_carried_as_they_are(tmp_path):
 
 # --- nothing runs on ---
 
-PARTS = {"workflow": "xsae.run.launch", "engine": " snakemake ", "notebook": "xsae.run.notebook", "kernel": "ipykernel"}
-
-
-def processes(root):
-    """pid -> command of the processes that work in `root`."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"XSAE_ROOT={root}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-    return found
-
 
 @pytest.fixture
 def run(tmp_path):
@@ -121,7 +108,7 @@ def run(tmp_path):
         options = {"env": os.environ | {"XSAE_ROOT": str(root)}, "stdout": said, "stderr": said}
         process = subprocess.Popen(arguments, start_new_session=True, **options)
     deadline = time.monotonic() + 120
-    while not any(PARTS["kernel"] in own for own in processes(root).values()):
+    while not any(KINDS["kernel"](own) for own in processes(root).values()):
         assert time.monotonic() < deadline and process.poll() is None, (tmp_path / "said").read_text()
         time.sleep(0.1)
     time.sleep(1)
@@ -134,12 +121,11 @@ def run(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize(
     ("part", "how"),
-    [("workflow", signal.SIGTERM), *((part, signal.SIGKILL) for part in PARTS)],
+    [("workflow", signal.SIGTERM), *((part, signal.SIGKILL) for part in KINDS)],
 )
 def test_whatever_process_of_a_run_is_ended_nothing_runs_on(run, tmp_path, part, how):
     process, root = run
-    [pid] = [pid for pid, own in processes(root).items() if PARTS[part] in own and ("-m xsae.run.lock" in own) == (
-        part in ("engine", "notebook"))]  # fmt: skip
+    [pid] = [pid for pid, own in processes(root).items() if KINDS[part](own)]
     os.kill(pid, how)
     process.wait(timeout=60)
     assert lock.wait_until_free(root / "artifacts/tiny/run.lock", 3 * lock.GRACE)

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from xsae import files, markers
 from xsae.data.coco import mentions
 from xsae.data.encoders import Encoder, resolve
-from xsae.data.pictures import decoded
+from xsae.data.pictures import opened_image
 from xsae.data.samples import Sample, Skipped, Source
 from xsae.data.sources import open_source
 from xsae.data.store import STORE, EmbeddingStore, open_store, write_store
@@ -181,7 +181,8 @@ class _Images(Dataset):
 
     def __getitem__(self, sample: Sample) -> torch.Tensor | str:
         try:
-            return self.preprocess(decoded(sample.image))
+            with opened_image(sample.image) as image:
+                return self.preprocess(image)
         except ValueError as error:
             return str(error)
 

@@ -2,13 +2,14 @@
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xsae.data.npz import headers, opened, read_arrays
+from xsae.data.npz import headers, opened, read
 
 # What is decoded, whatever a file's name says: others reach programs outside, as EPS does Ghostscript. Of a GIF, the
 # first frame.
@@ -16,15 +17,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _GREY = (233, 233, 233)  # round a picture that is not square, and in the place of one that cannot be read
 
 
-def decoded(image: bytes | str) -> Image.Image:
-    """The image of a file's bytes or path, at 8 bits a pixel and channel. Raises ValueError that says what is wrong, in
-    some words and without the path."""
+@contextmanager
+def opened_image(image: bytes | str) -> Iterator[Image.Image]:
+    """The image of a file's bytes or path, at 8 bits a pixel and channel; whatever is wrong with it within the block
+    becomes ValueError, in some words and without the path."""
     if isinstance(image, str) and not Path(image).is_file():  # to read a pipe would never end
         raise ValueError("not a file" if Path(image).exists() else "no such file")
     try:
         with Image.open(image if isinstance(image, str) else io.BytesIO(image), formats=FORMATS) as found:
-            found.load()
-            return _eight_bits(found)
+            yield _eight_bits(found)
     except UnidentifiedImageError:
         raise ValueError("empty file" if image == b"" else "not an image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
@@ -69,11 +70,14 @@ def pictures_of(file: Path, places: np.ndarray, rows: int, reference: str, side:
         places: the rows (n,). rows: how many there are in all.
     """
     with opened(file) as data:
-        check(headers(data, file), rows, reference, file)
-    found = read_arrays(file, ["thumbnail", "image_path"])
-    if "thumbnail" in found:
-        return found["thumbnail"][places]
-    return _from_files(file, found["image_path"][places].tolist(), side) if "image_path" in found else None
+        about = headers(data, file)
+        check(about, rows, reference, file)
+        if "thumbnail" in about:
+            return read(data, file, "thumbnail")[places]
+        if "image_path" not in about:
+            return None
+        paths = read(data, file, "image_path")[places].tolist()
+    return _from_files(file, paths, side)
 
 
 def _from_files(file: Path, paths: list[str | bytes], side: int) -> np.ndarray:
@@ -81,8 +85,8 @@ def _from_files(file: Path, paths: list[str | bytes], side: int) -> np.ndarray:
     for picture, path in zip(pictures, paths, strict=True):
         try:
             name = path.decode() if isinstance(path, bytes) else path
-            image = decoded(str(Path(file).parent / name)).convert("RGB")
-            picture[:] = ImageOps.pad(image, (side, side), color=_GREY)
+            with opened_image(str(Path(file).parent / name)) as image:
+                picture[:] = ImageOps.pad(image.convert("RGB"), (side, side), color=_GREY)
         except ValueError as error:  # a name that is no text, or no name of a file, is one too
             unread.append(f"{path!r:.100} ({error})")
     if unread:
