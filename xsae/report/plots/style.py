@@ -55,11 +55,14 @@ def use_style() -> None:
 def panel_grid(
     titles: Sequence[str], width: float = 3.3, height: float = 3.0, rows: int = 1, **options
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of titled panels in `rows` rows, each `width` by `height` inches, and its axes row by row."""
+    """A figure of titled panels in `rows` rows, each `width` by `height` inches, and its axes row by row.
+
+    A long title, as of a backbone of your own, goes on below its colon and not over its neighbour.
+    """
     columns = len(titles) // rows
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **options)
     for axis, title in zip(axes.flat, titles, strict=True):
-        axis.set_title(title)
+        axis.set_title(title.replace(": ", ":\n", 1) if len(title) >= 40 else title)
     return figure, list(axes.flat)
 
 
