@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.measure import write
-from xsae.batches import epoch
+from xsae.compute.batches import epoch
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import Trainer, TrainingConfig
 

@@ -7,7 +7,7 @@ import sys
 
 import yaml
 
-from xsae.markers import digest
+from xsae.disk.markers import digest
 
 TINY = {
     "n_train_scenes": 200,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from xsae.baselines import HIDDEN, cross_reconstruction, global_topk, masked
-from xsae.checkpoints import load, train_or_load
 from xsae.methods import METHODS, Method, penalty_of, train_saes
+from xsae.run.checkpoints import load, train_or_load
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import Trainer, TrainingConfig, aux_loss
 

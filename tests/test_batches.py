@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from xsae import batches
+from xsae.compute import batches
 
 
 def in_turn(arrays, rows, batch, seed=0):

@@ -15,10 +15,10 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from xsae.alignment import Alignment
-from xsae.checkpoints import load, save
 from xsae.data.store import open_store, write_store
-from xsae.markers import file_about
+from xsae.disk.markers import file_about
 from xsae.methods import Method
+from xsae.run.checkpoints import load, save
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xsae.checkpoints import load
 from xsae.data.store import write_store
 from xsae.methods import train_saes
+from xsae.run.checkpoints import load
 from xsae.training import TrainingConfig
 
 COMMON = {"latents": 96, "k": 4, "epochs": 6, "batch_size": 60, "learning_rate": 2e-3}

@@ -16,12 +16,12 @@ from runs import call, command, tables, tiny
 from test_extraction import small_clip
 from test_sources import picture
 
-from xsae.checkpoints import load
 from xsae.data import matched
 from xsae.data.store import open_store
 from xsae.evaluation.variants import VARIANTS
 from xsae.methods import METHODS
 from xsae.run import lock
+from xsae.run.checkpoints import load
 from xsae.run.config import load_config
 from xsae.run.notebooks import (
     MADE_BY,

@@ -13,16 +13,16 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from xsae import checkpoints, files, markers
 from xsae.alignment import Alignment
-from xsae.checkpoints import train_or_load
 from xsae.data import store as stores
 from xsae.data import world
 from xsae.data.extraction import PART, Extraction, _Part
 from xsae.data.own import from_arrays
 from xsae.data.store import write_store
+from xsae.disk import files, markers
 from xsae.methods import Method
-from xsae.run import results
+from xsae.run import checkpoints, results
+from xsae.run.checkpoints import train_or_load
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig
 
@@ -249,7 +249,7 @@ def test_a_link_stays_a_link_and_what_it_names_is_written(tmp_path):
 CHILD = """
 import sys, time
 from pathlib import Path
-from xsae import files, markers
+from xsae.disk import files, markers
 KIND = markers.Kind("thing", "thing.json", "xsae.thing.1")
 with files.folder(Path(sys.argv[1]), KIND) as new:
     (new / "own.txt").write_text("killed")

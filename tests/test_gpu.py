@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from xsae import kernels
+from xsae.compute import kernels
 from xsae.fitting import fit
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import Trainer, TrainingConfig, normalised_loss
 
-gpu = pytest.importorskip("xsae.gpu", reason="torch comes with Triton on Linux alone")
+gpu = pytest.importorskip("xsae.compute.gpu", reason="torch comes with Triton on Linux alone")
 ON = "cuda" if torch.cuda.is_available() else "cpu"
 needs_gpu = pytest.mark.skipif(ON == "cpu", reason="no GPU here")
 # Triton interprets kernels only if it is told so before it is imported, as a process of our own can make sure.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xsae.kernels import decode, encode_above, encode_at, scatter_rows, topk_encode
+from xsae.compute.kernels import decode, encode_above, encode_at, scatter_rows, topk_encode
 
 
 def dense(x, weight, bias, dictionary, k):

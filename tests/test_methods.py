@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from xsae.alignment import Alignment
-from xsae.checkpoints import fingerprint, train_or_load
 from xsae.data.synthetic import generate
 from xsae.evaluation.recovery import recovery
 from xsae.evaluation.retrieval import recall
 from xsae.methods import METHODS, Method, posthoc, train_saes
+from xsae.run.checkpoints import fingerprint, train_or_load
 from xsae.run.jobs import load_method
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig

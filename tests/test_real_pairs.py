@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import binomtest
 
 from xsae.alignments import Hungarian, Partners
-from xsae.checkpoints import load
 from xsae.data.own import import_file
 from xsae.evaluation import choice
 from xsae.evaluation.aligned import recall_both_ways
@@ -16,6 +15,7 @@ from xsae.evaluation.retrieval import chance, recall
 from xsae.evaluation.variants import firing_rates
 from xsae.methods import Method, pair_codes, posthoc
 from xsae.run import pool
+from xsae.run.checkpoints import load
 from xsae.run.config import load_config
 from xsae.run.jobs import choose, train_on_store
 from xsae.run.paths import ROOT

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
-from xsae import hub
-from xsae.checkpoints import fingerprint, train_or_load
 from xsae.data.store import write_store
+from xsae.disk import hub
 from xsae.methods import Method, posthoc
+from xsae.run.checkpoints import fingerprint, train_or_load
 from xsae.run.jobs import load_method
 from xsae.run.paths import RunPaths
 from xsae.run.results import write_table

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from xsae.checkpoints import load, train_or_load
 from xsae.fitting import fit
 from xsae.methods import METHODS, TRAINED, train_saes
+from xsae.run.checkpoints import load, train_or_load
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import TrainingConfig, aux_loss, dictionary_size, normalised_loss
 

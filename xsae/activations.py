@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xsae.kernels import batch_topk_encode, encode_above, threshold_encode, topk_encode
+from xsae.compute.kernels import batch_topk_encode, encode_above, threshold_encode, topk_encode
 
 Code = tuple[Tensor, Tensor, Tensor | float]
 

@@ -24,8 +24,8 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from xsae import files, markers
 from xsae.correlation import co_activation, positive_co_activation, standardised
+from xsae.disk import files, markers
 
 _FORMAT = "xsae.alignment.2"
 _DTYPES = {"permutation": "I64", "matched": "BOOL", "correlation": "F32"}  # as safetensors names them

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from xsae.activations import Code
-from xsae.kernels import encode_at
+from xsae.compute.kernels import encode_at
 from xsae.sae import SparseAutoencoder
 from xsae.training import normalised_loss
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xsae import processes
 from xsae.activations import BY_ROW
-from xsae.batches import epoch
+from xsae.compute import processes
+from xsae.compute.batches import epoch
 from xsae.penalties import Penalty
 from xsae.sae import SparseAutoencoder
 from xsae.training import CHECK, Encode, Trainer, TrainingConfig, alone

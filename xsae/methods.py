@@ -21,13 +21,13 @@ import pandas as pd
 from huggingface_hub import ModelCard
 from scipy import sparse
 
-from xsae import markers
 from xsae.activations import BY_ROW
 from xsae.alignment import Alignment
 from xsae.baselines import cross_reconstruction, global_topk, masked, start_decoders
-from xsae.batches import check
+from xsae.compute.batches import check
+from xsae.disk import markers
+from xsae.disk.hub import Shared, card
 from xsae.fitting import fit, start_at_means
-from xsae.hub import Shared, card
 from xsae.penalties import Penalty, group_sparse, iso_energy, of_codes
 from xsae.sae import SAEConfig, SparseAutoencoder
 from xsae.training import Encode, TrainingConfig, alone

@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from xsae import processes
+from xsae.compute import processes
 
 Code = tuple[Tensor, Tensor]
 # of the codes, the autoencoder and the inputs (n, d) of each modality; of several processes, this one's part

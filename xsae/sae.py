@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, vstack
 from torch import Tensor, nn
 
-from xsae import files, markers
 from xsae.activations import ACTIVATIONS, Code
-from xsae.hub import Shared, card
-from xsae.kernels import decode
+from xsae.compute.kernels import decode
+from xsae.disk import files, markers
+from xsae.disk.hub import Shared, card
 
 
 @dataclass(frozen=True)

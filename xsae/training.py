@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xsae import processes
 from xsae.activations import BY_ROW, Code
-from xsae.kernels import gpu
+from xsae.compute import processes
+from xsae.compute.kernels import gpu
 from xsae.penalties import Penalty
 from xsae.sae import SparseAutoencoder
 

@@ -14,11 +14,11 @@ import numpy as np
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
-from xsae import files
 from xsae.data import captions, drawing, scenes
 from xsae.data.captions import CAPTIONS_PER_IMAGE
 from xsae.data.pictograms import pictograms
 from xsae.data.tokenizer import Tokenizer
+from xsae.disk import files
 
 SHARD = 5_000  # scenes; the last shard has what is left
 _FIRST_SEED = 10_000  # of shard 0; the scenes that autoencoders see have smaller seeds

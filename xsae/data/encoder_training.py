@@ -26,10 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xsae import files, markers
 from xsae.data import encoder_data
 from xsae.data.scene_encoders import BACKBONES, EMBED_DIM, build, pixels
 from xsae.data.tokenizer import Tokenizer
+from xsae.disk import files, markers
 
 _SHIFT = 4  # pixels; a batch is moved by up to this many
 _FIRST_SCALE = 1 / 0.07

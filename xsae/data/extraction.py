@@ -22,13 +22,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from xsae import files, markers
 from xsae.data.coco import mentions
 from xsae.data.encoders import Encoder, resolve
 from xsae.data.pictures import opened_image
 from xsae.data.samples import Sample, Skipped, Source
 from xsae.data.sources import open_source
 from xsae.data.store import STORE, EmbeddingStore, open_store, write_store
+from xsae.disk import files, markers
 
 MODALITIES = ("image", "text")
 PART = markers.Kind("part of an extraction", "part.json", "xsae.part.1")

@@ -15,13 +15,13 @@ import numpy as np
 import open_clip
 from tqdm.auto import tqdm
 
-from xsae import files
 from xsae.data.classes import average_templates
 from xsae.data.encoders import Encoder
 from xsae.data.extraction import Extraction
 from xsae.data.own import read_npz
 from xsae.data.sources import imagenet_names
 from xsae.data.store import STORE, EmbeddingStore
+from xsae.disk import files
 
 
 def prompts(synsets: list[str]) -> list[list[str]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xsae import files
 from xsae.data import pictures
 from xsae.data.checks import BLOCK, check_names, check_rows, is_matrix
 from xsae.data.npz import headers, opened, read
 from xsae.data.store import STORE, EmbeddingStore, groups_of, write_store
+from xsae.disk import files
 
 _FEW = "at least 10 that share no row are needed to train and hold out"
 

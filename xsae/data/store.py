@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from xsae import files, markers
 from xsae.data.checks import BLOCK, SPLITS, check_names, check_pairs, checked
+from xsae.disk import files, markers
 
 STORE = markers.Kind("embedding store", "manifest.json", "xsae.store.1")
 ALWAYS_HASHED = 512 * 2**20  # bytes: larger stores are hashed on request only, so that they open in under a second

@@ -8,11 +8,11 @@ import open_clip
 import pandas as pd
 from tqdm.auto import tqdm
 
-from xsae import files
 from xsae.data import captions, drawing, scene_encoders, scenes
 from xsae.data.captions import CAPTIONS_PER_IMAGE
 from xsae.data.classes import average_templates, write_classes
 from xsae.data.store import STORE, EmbeddingStore, write_store
+from xsae.disk import files
 
 SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of other seeds: no split is ever shared
 

@@ -10,7 +10,6 @@ from scipy import sparse
 
 from xsae.alignment import Alignment
 from xsae.alignments import Hungarian, LinearAlignment, Partners, Procrustes, every
-from xsae.checkpoints import train_or_load
 from xsae.data import synthetic
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.evaluation.aligned import (
@@ -26,6 +25,7 @@ from xsae.evaluation.significance import against_truth, kinds, significant_match
 from xsae.evaluation.steering import carriers, steer_concepts_along
 from xsae.evaluation.steering_data import concepts_of, first_captions, held_out
 from xsae.methods import pair_codes
+from xsae.run.checkpoints import train_or_load
 from xsae.run.jobs import loaded
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig

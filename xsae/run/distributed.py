@@ -3,8 +3,8 @@
     torchrun --nproc-per-node 2 -m xsae.run.distributed --store STORE --method separated --seed 1 --out FOLDER --k 32
 
 The fields of `TrainingConfig` are options; `batch_size` is that of all processes together, and the loss curve that of
-one process to rounding. FOLDER is a checkpoint as notebook 02 writes it, for `xsae.checkpoints.load`. The messages go
-by gloo, or by NCCL with `--device cuda`, a GPU for each process, which has never run.
+one process to rounding. FOLDER is a checkpoint as notebook 02 writes it, for `checkpoints.load`. The messages go by
+gloo, or by NCCL with `--device cuda`, a GPU for each process, which has never run.
 
 Not torch's DistributedDataParallel: that averages the gradients of losses that are means over each process's rows, and
 runs them through a module's forward. Our loss is normalised by the whole batch, so its sums are what must go round; the
@@ -20,10 +20,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from xsae import files, processes
-from xsae.checkpoints import CHECKPOINT, save
+from xsae.compute import processes
 from xsae.data.store import open_store
+from xsae.disk import files
 from xsae.methods import TRAINED, train_saes
+from xsae.run.checkpoints import CHECKPOINT, save
 from xsae.training import TrainingConfig
 
 

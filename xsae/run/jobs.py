@@ -9,7 +9,6 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from xsae.alignment import Alignment
-from xsae.checkpoints import fingerprint, load, train_or_load
 from xsae.data import matched, synthetic
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.evaluation import choice, zeroshot
@@ -19,6 +18,7 @@ from xsae.evaluation.retrieval import ranks, summary
 from xsae.evaluation.variants import FREQUENT, firing_rates, variants
 from xsae.methods import METHODS, Method, pair_codes, posthoc, training_data
 from xsae.report import explorer_data
+from xsae.run.checkpoints import fingerprint, load, train_or_load
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 

@@ -24,7 +24,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
-from xsae import files
+from xsae.disk import files
 from xsae.run import lock, pool, results
 from xsae.run.commands import exit_status, which_run
 from xsae.run.config import Config, load_config, run_name

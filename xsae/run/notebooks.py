@@ -4,7 +4,7 @@ import ast
 import json
 from typing import Any
 
-from xsae import files
+from xsae.disk import files
 from xsae.run.config import AUTO, CHOOSABLE, Config
 from xsae.run.paths import ROOT, RunPaths
 

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from xsae import files
 from xsae.data.store import open_store
+from xsae.disk import files
 from xsae.run.notebooks import MADE_BY
 from xsae.run.paths import ROOT, RunPaths
 

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xsae.checkpoints import fingerprint, is_trained, load
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.methods import METHODS, Method, pair_codes, posthoc
 from xsae.report import plots
 from xsae.run import pool, results
+from xsae.run.checkpoints import fingerprint, is_trained, load
 from xsae.run.jobs import choose, load_method, train_on_store
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xsae import files, markers, processes
+from xsae.compute import processes
+from xsae.disk import files, markers
 from xsae.methods import METHODS, load_saes, save_saes, train_saes
 from xsae.sae import SparseAutoencoder
 from xsae.training import TrainingConfig

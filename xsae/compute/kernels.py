@@ -2,7 +2,7 @@
 
 Plain autograd pays about five dense (batch x L) products a step. Here the forward pays one, the encoder's; the
 decoder and every gradient work on the (batch, k) values and indices. Gradients are those of dense autograd. On a GPU
-the parts that torch has no fast way for are those of `xsae.gpu`.
+the parts that torch has no fast way for are those of `xsae.compute.gpu`.
 """
 
 import warnings
@@ -80,7 +80,7 @@ def dense(values: Tensor, indices: Tensor, n_latents: int) -> Tensor:
 
 def gpu() -> ModuleType:
     """The kernels for a GPU, imported where there is one: torch brings Triton only where it can serve one."""
-    from xsae import gpu
+    from xsae.compute import gpu
 
     return gpu
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
-from xsae import files, markers
+from xsae.disk import files, markers
 
 _FILES = ["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]  # nothing else is ever fetched, nothing unpickled
 _USE = """from xsae.{module} import {name}

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xsae.markers import README, Kind, found_marker, opened
+from xsae.disk.markers import README, Kind, found_marker, opened
 
 _FULL = ("No space left", "quota exceeded")  # what libraries say of a full disk, each in an error of its own kind
 

@@ -1,0 +1,1 @@
+"""What makes training fast, and changes nothing of what is computed: the sparse step, batches, processes."""
