@@ -5,7 +5,7 @@
 runs each config in a folder of its own, one after the other, and writes the table with the machine beside it, then the
 lines of README that have these figures. `--into FOLDER` keeps what the runs make there. The main job is the sum of its
 notebooks within the same run. Memory is the highest sum over all processes of the run, what they share counted once
-(PSS), looked at every two seconds.
+(PSS), looked at every two seconds; `most_in` is the notebook that ran then.
 """
 
 import argparse
@@ -27,12 +27,12 @@ ROOT = Path(__file__).parent.parent
 MAIN_JOB = ("00_embeddings", "01_heterogeneity", "02_sae_training", "03_alignment", "04_retrieval")
 
 
-def measured(config: str, folder: str) -> dict[str, float]:
-    """Minutes of a run into a folder, its main job and every notebook, and its memory in GB.
+def measured(config: str, folder: str) -> dict[str, float | str]:
+    """Minutes of a run into a folder, its main job and every notebook; its memory in GB, and in which notebook that was.
 
     Raises RuntimeError if the run fails.
     """
-    began, highest = time.time(), 0
+    began, highest = time.time(), (0, "")
     environment = os.environ | {"XSAE_ROOT": folder}
     with subprocess.Popen([ROOT / "run_all.sh", config], env=environment) as process:
         while process.poll() is None:
@@ -44,18 +44,21 @@ def measured(config: str, folder: str) -> dict[str, float]:
     manifests = Path(folder, "results", config, "manifest").glob("*.json")
     each = {path.stem: json.loads(path.read_text())["seconds"] / 60 for path in manifests}
     main_job = sum(each[name] for name in MAIN_JOB if name in each)
-    return {"minutes": minutes, "main_job": main_job, "memory_gb": highest / 1e9} | dict(sorted(each.items()))
+    found = {"minutes": minutes, "main_job": main_job, "memory_gb": highest[0] / 1e9, "most_in": highest[1]}
+    return found | dict(sorted(each.items()))
 
 
-def _memory(pid: int) -> int:
-    """Bytes of a process and all that it started."""
-    total = 0
+def _memory(pid: int) -> tuple[int, str]:
+    """Bytes of a process and all that it started, and the notebook among them."""
+    total, notebook = 0, ""
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         try:
             total += process.memory_full_info().pss
+            own = re.search(r"--notebook (\S+)", " ".join(process.cmdline()))
+            notebook = own[1] if own else notebook
         except psutil.Error:  # it has just ended
             continue
-    return total
+    return total, notebook
 
 
 def into_readme(text: str, table: pd.DataFrame) -> str:
