@@ -28,7 +28,7 @@ MAIN_JOB = ("00_embeddings", "01_heterogeneity", "02_sae_training", "03_alignmen
 
 
 def measured(config: str, folder: str) -> dict[str, float | str]:
-    """Minutes of a run into a folder, its main job and every notebook; its memory in GB, and in which notebook that was.
+    """Minutes of a run into a folder, its main job and every notebook; its memory in GB, and where that was.
 
     Raises RuntimeError if the run fails.
     """

@@ -4,6 +4,20 @@ import pytest
 from runs import call
 
 
+def pytest_collection_modifyitems(items):
+    """Side by side, tests go by files. But those that read the smoke run stay together, and so do notebooks, which read
+    what the ones before them made; both take long and come first."""
+
+    def group(item):
+        if item.path.suffix == ".ipynb":
+            return "notebooks"
+        return "smoke" if "smoke" in item.fixturenames else item.path.stem
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) not in ("notebooks", "smoke"))
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """The smoke run, made once for all that read it: its root and what it said."""
