@@ -91,7 +91,7 @@ fi
 # Whether a Python has what runs need, found but not imported.
 has_packages() {
     "$1" -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
-        open_clip papermill snakemake nbmake 2>/dev/null
+        open_clip papermill snakemake nbmake xdist 2>/dev/null
 }
 
 if [ -n "${CONDA_PREFIX:-}" ] && has_packages "$CONDA_PREFIX/bin/python"; then
@@ -112,7 +112,8 @@ test)
     cd "$here"
     "$bin/ruff" check --quiet .
     "$bin/ruff" format --check --quiet . || fail "some files are not formatted; run: ruff format"
-    "$bin/python" -m pytest --nbmake "$@"
+    # two at once, however many processors there are: some tests watch the clock, some take two GB
+    "$bin/python" -m pytest --nbmake --numprocesses 2 --dist loadgroup "$@"
     ;;
 lab)
     shift

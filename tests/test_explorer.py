@@ -17,7 +17,7 @@ from xsae.evaluation.labels import purity
 from xsae.methods import Method, TrainingConfig, pair_codes, posthoc, train_saes
 from xsae.report import explorer
 from xsae.report.explorer_data import NEIGHBOURS, _evenly, _histogram, _map, _top, items, view
-from xsae.run import results
+from xsae.run import provenance, results
 
 ALPHAS = [0.0, 0.5, 2.0]
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=document.title='taken'>"
@@ -58,7 +58,7 @@ def page(store, views, tmp_path_factory):
 
 
 def written(run, stores, views, shown):
-    return results.write_page(run, "explorer.html", explorer.page(results.facts(run), stores, views, ALPHAS, shown))
+    return results.write_page(run, "explorer.html", explorer.page(provenance.facts(run), stores, views, ALPHAS, shown))
 
 
 def own_store(folder, n=60, d=8, caption=None):

@@ -7,7 +7,7 @@ import pytest
 
 from xsae.report.contents import SECTIONS
 from xsae.report.wording import CLAIMS, MARKS
-from xsae.run import page, results
+from xsae.run import page, provenance, results
 from xsae.run.paths import ROOT, RunPaths
 
 
@@ -89,11 +89,11 @@ def test_a_run_without_verdicts_says_which_notebook_makes_them(tmp_path, monkeyp
 
 
 def test_facts_are_those_of_the_manifests(laptop):
-    facts = results.facts("laptop")
+    facts = provenance.facts("laptop")
     assert facts["parameters"]["seeds"] == [1, 2, 3] and facts["minutes"] > 1 and not facts["smoke"]
     assert re.fullmatch(r"[0-9a-f]{10}(\+changes)?(, .*)?", facts["commit"])
-    assert results.facts("smoke-own")["smoke"] and results.facts("smoke-own")["parameters"] == {}
-    np.testing.assert_equal(results.facts("smokeless")["smoke"], False)
+    assert provenance.facts("smoke-own")["smoke"] and provenance.facts("smoke-own")["parameters"] == {}
+    np.testing.assert_equal(provenance.facts("smokeless")["smoke"], False)
 
 
 # --- in a browser ---

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from xsae.data.own import from_arrays
-from xsae.run import results
+from xsae.run import provenance, results
 from xsae.run.paths import RunPaths
 
 
@@ -95,8 +95,8 @@ def test_figures_are_the_same_bytes_twice(elsewhere):
 def test_each_notebook_has_a_manifest_that_names_code_machine_and_inputs(elsewhere):
     x = np.random.default_rng(0).standard_normal((20, 4))
     store = from_arrays(RunPaths("own").embeddings("vit"), image=x, text=x)
-    results.record("own", "04_retrieval", {"k": 8, "backbones": ["vit"]}, 1.0)
-    results.record("own", "03_alignment", {"k": 8}, 2.0)
+    provenance.record("own", "04_retrieval", {"k": 8, "backbones": ["vit"]}, 1.0)
+    provenance.record("own", "03_alignment", {"k": 8}, 2.0)
     manifests = {path.stem: json.loads(path.read_text()) for path in (elsewhere / "results/own/manifest").iterdir()}
     assert set(manifests) == {"04_retrieval", "03_alignment"} and manifests["03_alignment"]["inputs"] == {}
     one = manifests["04_retrieval"]

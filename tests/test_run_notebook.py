@@ -85,5 +85,5 @@ def test_a_long_cell_shows_its_own_bar_on_the_terminal_and_not_elsewhere(noteboo
     assert "slowly:  67%" in shown and "it/s" in shown.split("slowly:  67%")[1]
     with open(os.devnull, "w") as file:
         monkeypatch.setattr(sys, "stderr", file)
-        asked = notebook("import os\nfrom xsae.run import pool\nprint(os.environ.get(pool.TERMINAL))")
+        asked = notebook("import os\nfrom xsae.run.paths import TERMINAL\nprint(os.environ.get(TERMINAL))")
     assert asked.cells[0].outputs[0].text == "None\n"

@@ -44,6 +44,12 @@ def test_help_and_a_dry_run_import_nothing_large(tmp_path, arguments):
     assert said and "argparse" in found and not LARGE & found
 
 
+def test_what_runs_a_notebook_imports_nothing_large():
+    """It waits beside the kernel, which has all of it in memory already."""
+    found, said = imported(sys.executable, "-m", "xsae.run.notebook", "--help")
+    assert "--notebook" in said and "papermill" in found and not (LARGE | {"pandas"}) & found
+
+
 def test_the_package_itself_imports_nothing_large():
     found, _ = imported(sys.executable, "-c", "import xsae")
     assert "xsae" in found and not LARGE & found and "numpy" not in found

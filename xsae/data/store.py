@@ -8,8 +8,6 @@
 <store>/classes/                 where there are any: the classes of zero-shot classification (see `classes`)
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -71,8 +69,7 @@ class EmbeddingStore:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the data files' hashes: equal for equal embeddings and pairs."""
-        hashes = {name: about["sha256"] for name, about in self.manifest["files"].items()}
-        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+        return markers.fingerprint(self.manifest)
 
     def __getitem__(self, modality: str) -> np.ndarray:
         if modality not in self._arrays:

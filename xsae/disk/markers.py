@@ -95,6 +95,11 @@ def _within(file: Path, folder: Path) -> bool:
     return any(file.resolve().is_relative_to(own) for own in (home, *blobs))
 
 
+def fingerprint(said: Mapping[str, Any]) -> str:
+    """sha256 of the hashes of the files that a marker names: equal for equal files."""
+    return digest({name: about["sha256"] for name, about in said["files"].items()})
+
+
 def tensor_shapes(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """name -> (type, such as F32, and shape) of a safetensors file's tensors, from its header, before any is read.
 

@@ -59,7 +59,7 @@ def page(
 ) -> str:
     """The page of the views, on the stores of a run by backbone.
 
-    facts: of the run (`xsae.run.results.facts`). alphas: those that the views were steered by. shown: `pictures` of the
+    facts: of the run (`provenance.facts`). alphas: those that the views were steered by. shown: `pictures` of the
     items, which all stores have in common; ValueError where they have not. The same arguments give the same page.
     """
     store, *others = stores.values()

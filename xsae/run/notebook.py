@@ -25,11 +25,11 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as TraitletsConfig
 
 from xsae.disk import files
-from xsae.run import lock, pool, results
+from xsae.run import lock, provenance
 from xsae.run.commands import exit_status, which_run
 from xsae.run.config import Config, load_config, run_name
 from xsae.run.notebooks import settled
-from xsae.run.paths import ROOT, RunPaths
+from xsae.run.paths import ROOT, TERMINAL, RunPaths
 
 
 class _Kernel(AsyncKernelManager):
@@ -42,7 +42,7 @@ class _Kernel(AsyncKernelManager):
         handles = [self.lock]
         if sys.stderr.isatty():
             handles.append(os.dup(sys.stderr.fileno()))  # a kernel puts a pipe in the place of its own standard error
-            options["env"] = {**options["env"], pool.TERMINAL: str(handles[-1])}
+            options["env"] = {**options["env"], TERMINAL: str(handles[-1])}
         await super()._async_launch_kernel(kernel_cmd, **options, pass_fds=handles)
         _Kernel.process = self.provisioner.process
 
@@ -117,7 +117,7 @@ def _run(notebook: str, **asked: Any) -> int:
     config = load_config(**asked)
     began, run = time.time(), run_name(asked["name"], asked["embeddings"], asked["only"])
     execute(notebook, config, run)
-    results.record(run, notebook, settled(notebook, config, run), time.time() - began)
+    provenance.record(run, notebook, settled(notebook, config, run), time.time() - began)
     print(f"{notebook}: {time.time() - began:.0f} s", flush=True)
     return 0
 

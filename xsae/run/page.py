@@ -18,7 +18,7 @@ from xsae.methods import METHODS
 from xsae.report import templates
 from xsae.report.contents import SECTIONS, Figure, Section, Table
 from xsae.report.wording import CLAIMS, MARKS
-from xsae.run import results
+from xsae.run import provenance, results
 from xsae.run.commands import exit_status
 from xsae.run.paths import RunPaths
 
@@ -45,7 +45,7 @@ def write(run: str) -> tuple[Path, Path]:
             own["number"] = number
     made = {own["name"] for section in sections for own in section["figures"]}
     values = {
-        "facts": results.facts(run),
+        "facts": provenance.facts(run),
         "claims": _claims(verdicts, made),
         "verdicts": _lines(verdicts.fillna({"bias_start": ""}), 4),
         "sections": sections,

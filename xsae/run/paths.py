@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository: configs, notebooks, Snakefile
+TERMINAL = "XSAE_TERMINAL"  # tells a kernel, whose output is its notebook, which open file is the run's terminal
 
 
 def output_root() -> Path:

@@ -19,7 +19,8 @@ import torch
 import tqdm.auto
 from tqdm import tqdm as text_bar
 
-TERMINAL = "XSAE_TERMINAL"  # the open file that is a run's terminal, for a kernel, whose own output is its notebook
+from xsae.run.paths import TERMINAL
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -1,27 +1,18 @@
-"""Tables, figures and manifests: the only module that writes under results/ and figures/."""
+"""Tables, figures and pages: what notebooks write under results/ and figures/."""
 
-import json
 import math
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
-from xsae.data.store import open_store
 from xsae.disk import files
 from xsae.run.notebooks import MADE_BY
-from xsae.run.paths import ROOT, RunPaths
+from xsae.run.paths import RunPaths
 
 REFERENCES = Path(__file__).with_name("references.csv")
-PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "pandas", "matplotlib", "snakemake", "papermill")
 
 
 def tidy(
@@ -128,88 +119,9 @@ def save_figure(run: str, name: str, figure: Figure) -> Path:
     return path
 
 
-def record(run: str, notebook: str, parameters: Mapping[str, Any], seconds: float) -> None:
-    """Write the provenance of what a notebook made, results/<run>/manifest/<notebook>.json.
-
-    parameters: the notebook's own; seconds: how long it took. Its inputs are the run's embedding stores, by their hash.
-    """
-    paths = RunPaths(run)
-    names = parameters.get("backbones", [])
-    stores = {name: paths.embeddings(name) for name in names if (paths.embeddings(name) / "manifest.json").is_file()}
-    manifest = {
-        "results": sorted(name for name, made_by in MADE_BY.items() if made_by == notebook),
-        "parameters": dict(parameters),
-        "inputs": {name: open_store(store).fingerprint for name, store in stores.items()},
-        "seconds": round(seconds, 1),
-        **_here(),
-    }
-    with files.file(paths.results / "manifest" / f"{notebook}.json") as partial:
-        partial.write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def _here() -> dict[str, Any]:
-    """What makes results here and now."""
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    return {
-        "date": date.today().isoformat(),
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "packages": {package: version(package) for package in PACKAGES},
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
-        | gpu,
-    }
-
-
-def facts(run: str) -> dict[str, Any]:
-    """What a page says of a run, from its manifests, or of here and now where it has none yet.
-
-    `run`; `smoke`, whether it is a smoke run; `parameters`, of all notebooks together; `commit`, `date` and `machine`,
-    in words; `minutes`, of all notebooks together.
-    """
-    found = [json.loads(path.read_text()) for path in sorted((RunPaths(run).results / "manifest").glob("*.json"))]
-    made = found or [_here()]
-    hardware = sorted({_machine(own["hardware"]) for own in made})
-    dates = sorted({own.get("date", "") for own in made} - {""})
-    return {
-        "run": run,
-        "smoke": run.split("-")[0] == "smoke",
-        "parameters": {name: value for own in found for name, value in own["parameters"].items()},
-        "commit": ", ".join(dict.fromkeys(own["git_commit"][:10] + own["git_commit"][40:] for own in made)),
-        "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "not recorded",
-        "machine": "; ".join(hardware),
-        "minutes": sum(own["seconds"] for own in found) / 60,
-    }
-
-
-def _machine(hardware: Mapping[str, Any]) -> str:
-    """A machine in words."""
-    gpu = f" and one {hardware['gpu']}" if "gpu" in hardware else ""
-    return f"{hardware['processor']}, {hardware['cores']} cores{gpu}"
-
-
 def write_page(run: str, name: str, text: str) -> Path:
     """Write results/<run>/<name> whole or not at all."""
     path = RunPaths(run).results / name
     with files.file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
     return path
-
-
-def _git_commit() -> str:
-    """The commit of the code, with `+changes` where the working tree differs; `unknown` outside a checkout."""
-    try:
-        options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
-        code = ["xsae", "notebooks", "configs", "Snakefile"]
-        changed = subprocess.run(["git", "status", "--porcelain", "--", *code], **options).stdout.strip()
-        return commit + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
