@@ -118,7 +118,7 @@ def side_by_side(folder: Path) -> pd.DataFrame:
             status, prefix = run.wait(), f"results/{name}/"
             same = [{path: own for path, own in found.items() if path.startswith(prefix)}
                     for found in (tables(root), expected)]  # fmt: skip
-            lines.append({"time": time_ + 1, "run": name, "status": status, "after_s": time.monotonic() - began,
+            lines.append({"time": time_ + 1, "run": name, "status": status, "looked_at_s": time.monotonic() - began,
                           "tables": len(same[0]), "same_bytes": same[0] == same[1]})  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -47,8 +47,8 @@ def _assign_sparse(reference: sparse.csr_array, other: sparse.csr_array) -> tupl
     # A full matching at least cost 2 - C, in which a latent may also go to a place of its own, worth C = 0.
     gain = positive_co_activation(reference, other)
     gain.data = 2.0 - gain.data
-    own = sparse.diags_array(np.full(gain.shape[0], 2.0, dtype=np.float32))
-    rows, columns = min_weight_full_bipartite_matching(sparse.hstack([gain, own], format="csr"))
+    alone = sparse.diags_array(np.full(gain.shape[0], 2.0, dtype=np.float32))
+    rows, columns = min_weight_full_bipartite_matching(sparse.hstack([gain, alone], format="csr"))
     found = columns < other.shape[1]
     # What is left has products of means to lose: the latents that fire most go to those that fire least.
     left = _by_rate(reference, rows[~found])[::-1]
@@ -201,7 +201,7 @@ class Alignment:
             raise ValueError(f"{path}: not a readable alignment file ({reason}); fit and save it again") from None
         problem = problem or _problem(about, tensors)
         if not problem and about["fitted_on"] != fitted_on:
-            of, wanted = ((own or "nothing that is named")[:12] for own in (about["fitted_on"], fitted_on))
+            of, wanted = ((name or "nothing that is named")[:12] for name in (about["fitted_on"], fitted_on))
             problem = f"fitted on other autoencoders ({of}) than those it is to align ({wanted})"
         if problem:
             raise ValueError(f"{path}: {problem}; fit and save the alignment again")

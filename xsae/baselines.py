@@ -40,10 +40,10 @@ def global_topk(
     """
     pairs = list(zip(saes, x, strict=True))
     with torch.no_grad():
-        pre = sum(sae.activation.pre(own - sae.offset, sae.encoder, sae.encoder_bias) for sae, own in pairs)
+        pre = sum(sae.activation.pre(inputs - sae.offset, sae.encoder, sae.encoder_bias) for sae, inputs in pairs)
         latents = pre.topk(saes[0].config.k, dim=1, sorted=False).indices
-    for sae, own in pairs:
-        yield encode_at(own - sae.offset, sae.encoder, sae.encoder_bias, latents), latents, 0.0
+    for sae, inputs in pairs:
+        yield encode_at(inputs - sae.offset, sae.encoder, sae.encoder_bias, latents), latents, 0.0
 
 
 def cross_reconstruction(
@@ -68,9 +68,9 @@ def masked(saes: Sequence[SparseAutoencoder], x: Sequence[Tensor], generator: np
     Codes are chosen from what the mask leaves, so other latents get their turn; at use nothing is hidden.
     """
     hidden = torch.from_numpy(generator.random(saes[0].config.latents) < HIDDEN).to(x[0].device)
-    for sae, own in zip(saes, x, strict=True):
+    for sae, inputs in zip(saes, x, strict=True):
         bias = sae.encoder_bias.masked_fill(hidden, OUT_OF_REACH)
-        yield sae.activation(own - sae.offset, sae.encoder, bias, True)
+        yield sae.activation(inputs - sae.offset, sae.encoder, bias, True)
 
 
 @torch.no_grad()

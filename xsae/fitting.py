@@ -46,7 +46,7 @@ def fit(
     activation, generator, aside = saes[0].config.activation, np.random.default_rng(seed), []
     if config.patience:
         held, rows = set_aside(rows, generator)
-        aside = [array[own[:BLOCK]] for array, own in zip(arrays, held, strict=True)]
+        aside = [array[ids[:BLOCK]] for array, ids in zip(arrays, held, strict=True)]
     if len(rows[0]) < 2:
         beside = " beside those set aside" if config.patience else ""
         raise ValueError(f"rows: {len(rows[0])} pairs to train on{beside}; at least 2 are needed")
@@ -63,10 +63,10 @@ def fit(
     for sae in saes:
         sae.to(config.device)
     arrays = [_on_device(array, config.device, len(arrays)) for array in arrays]
-    steps, own = None if config.patience else planned, generator.spawn(1)[0]  # its draws leave the pairs' order alone
-    trainer = Trainer(saes, config, steps, penalty, per_epoch, encode, own)
+    steps, draws = None if config.patience else planned, generator.spawn(1)[0]  # its draws leave the pairs' order alone
+    trainer = Trainer(saes, config, steps, penalty, per_epoch, encode, draws)
     ending = _Ending(
-        trainer, config, planned, lambda: [held_out_errors(*own).mean().item() for own in zip(saes, aside, strict=True)]
+        trainer, config, planned, lambda: [held_out_errors(*of).mean().item() for of in zip(saes, aside, strict=True)]
     )
     history = []
     bar = tqdm(total=ending.steps, desc=progress, disable=progress is None, mininterval=1)
@@ -100,7 +100,7 @@ def set_aside(rows: Sequence[np.ndarray], generator: np.random.Generator) -> tup
     """
     owners = generator.permutation(np.unique(rows[0]))
     held = np.isin(rows[0], owners[: max(len(owners) // 10, 1)])
-    return [own[held] for own in rows], [own[~held] for own in rows]
+    return [row[held] for row in rows], [row[~held] for row in rows]
 
 
 @torch.inference_mode()

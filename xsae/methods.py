@@ -55,13 +55,13 @@ class Recipe:
     every_start: bool = True
 
 
-def _one(modalities: Sequence[str], config: SAEConfig, seed: int, own: Sequence[str] = ()) -> dict:
+def _one(modalities: Sequence[str], config: SAEConfig, seed: int, separate: Sequence[str] = ()) -> dict:
     """One autoencoder for all; `own`: parameters that each modality has for itself."""
     first = SparseAutoencoder(config, seed=1000 * seed)
-    if not own and config.activation in BY_ROW:
+    if not separate and config.activation in BY_ROW:
         return dict.fromkeys(modalities, first)
     # Where activations are counted over a batch, every modality's are counted alone, or one would get more than k.
-    return {m: first if place == 0 else first.twin(own) for place, m in enumerate(modalities)}
+    return {m: first if place == 0 else first.twin(separate) for place, m in enumerate(modalities)}
 
 
 def _one_with_biases(modalities: Sequence[str], config: SAEConfig, seed: int) -> dict[str, SparseAutoencoder]:
@@ -179,10 +179,10 @@ class Method(Shared):
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        own = {name: len({id(getattr(sae, name)) for sae in self.saes.values()}) for name in ("encoder", "dictionary")}
+        n = {name: len({id(getattr(sae, name)) for sae in self.saes.values()}) for name in ("encoder", "dictionary")}
         kinds = {(1, 1): "one for all", (1, len(self.saes)): "one encoder for all"}
-        shared = kinds.get(tuple(own.values()), "one each")
-        aligned = "".join(f"; {own} by {alignment}" for own, alignment in self.alignments.items())
+        shared = kinds.get(tuple(n.values()), "one each")
+        aligned = "".join(f"; {m} by {alignment}" for m, alignment in self.alignments.items())
         return f"Method of {', '.join(self.saes)}, {shared}: {next(iter(self.saes.values()))}{aligned}"
 
     def transform(self, modality: str, x: np.ndarray) -> sparse.csr_array:
@@ -211,15 +211,15 @@ class Method(Shared):
         folder = Path(model_id)
         about = markers.opened(folder, cls.KIND)
         saes, aligned = load_saes(folder, cls.KIND, about), about.get("aligned")
-        known = [own for own in list(saes)[1:] if f"alignment/{own}.safetensors" in about["files"]]
+        known = [m for m in list(saes)[1:] if f"alignment/{m}.safetensors" in about["files"]]
         if not isinstance(aligned, list) or sorted(map(str, aligned)) != sorted(known):
             raise ValueError(f"{folder / cls.KIND.marker}: `aligned`: {known} expected, {aligned!r:.60} found")
-        alignments = {own: Alignment.load(folder / "alignment" / f"{own}.safetensors") for own in aligned}
-        for own, alignment in alignments.items():
-            if len(alignment.permutation_) != saes[own].config.latents:
+        alignments = {m: Alignment.load(folder / "alignment" / f"{m}.safetensors") for m in aligned}
+        for m, alignment in alignments.items():
+            if len(alignment.permutation_) != saes[m].config.latents:
                 raise ValueError(
-                    f"{folder}: the alignment of {own} is of {len(alignment.permutation_)} latents, its autoencoder of "
-                    f"{saes[own].config.latents}"
+                    f"{folder}: the alignment of {m} is of {len(alignment.permutation_)} latents, its autoencoder of "
+                    f"{saes[m].config.latents}"
                 )
         return cls(saes, alignments)
 
@@ -228,8 +228,8 @@ class Method(Shared):
     ) -> ModelCard:
         """The card of the autoencoders together; facts: what is known of their making (see `xsae.run.sharing`)."""
         sizes = asdict(next(iter(self.saes.values())).config)
-        own = {"modalities": ", ".join(self.saes), "aligned to the first": ", ".join(self.alignments) or "none"}
-        return card("Method", own | sizes | dict(facts), place, results)
+        header = {"modalities": ", ".join(self.saes), "aligned to the first": ", ".join(self.alignments) or "none"}
+        return card("Method", header | sizes | dict(facts), place, results)
 
 
 def posthoc(saes: dict[str, SparseAutoencoder], codes: Mapping[str, sparse.csr_array]) -> Method:
@@ -248,8 +248,8 @@ def training_data(store: Pairs, normalize: bool) -> tuple[dict[str, np.ndarray],
 
 def pair_codes(method: Method, store: Pairs, raw: bool = False) -> dict[str, sparse.csr_array]:
     """The codes (n_pairs, L) of a store's training pairs, by modality, row i of each of one pair."""
-    pairs, own = store.split("train"), store.raw if raw else store.__getitem__
-    return {m: method.transform(m, own(m))[pairs[m].to_numpy()] for m in store.modalities}
+    pairs, embeddings = store.split("train"), store.raw if raw else store.__getitem__
+    return {m: method.transform(m, embeddings(m))[pairs[m].to_numpy()] for m in store.modalities}
 
 
 def train(store: Pairs, method: str = "posthoc", config: TrainingConfig = OWN_DATA, seed: int = 1) -> Method:
@@ -262,14 +262,14 @@ def train(store: Pairs, method: str = "posthoc", config: TrainingConfig = OWN_DA
         raise ValueError(f"method: {method!r} is unknown; one of {', '.join(METHODS)}")
     trained_as = METHODS[method].trained_as
     trained = trained_as or method
-    own = Method(train_saes(trained, *training_data(store, config.normalize), config, seed, progress=trained)[0])
-    return posthoc(own.saes, pair_codes(own, store, raw=not config.normalize)) if trained_as else own
+    learned = Method(train_saes(trained, *training_data(store, config.normalize), config, seed, progress=trained)[0])
+    return posthoc(learned.saes, pair_codes(learned, store, raw=not config.normalize)) if trained_as else learned
 
 
 def save_saes(folder: Path, saes: Mapping[str, SparseAutoencoder]) -> dict[str, str]:
     """Save every autoencoder once in a folder of its own: modality -> the name of that folder."""
     places = {id(sae): "+".join(m for m in saes if saes[m] is sae) for sae in saes.values()}
-    for sae in {id(own): own for own in saes.values()}.values():
+    for sae in {id(sae): sae for sae in saes.values()}.values():
         sae.save(folder / places[id(sae)])
     return {modality: places[id(sae)] for modality, sae in saes.items()}
 

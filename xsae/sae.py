@@ -71,15 +71,15 @@ class SparseAutoencoder(nn.Module, Shared):
         self.activation = ACTIVATIONS[config.activation](config.latents, config.k)
 
     def __repr__(self) -> str:
-        own = self.config
-        return f"SparseAutoencoder of d = {own.dim}, {own.latents} latents, k = {own.k}, {own.activation}"
+        config = self.config
+        return f"SparseAutoencoder of d = {config.dim}, {config.latents} latents, k = {config.k}, {config.activation}"
 
-    def twin(self, own: Sequence[str] = ()) -> Self:
+    def twin(self, separate: Sequence[str] = ()) -> Self:
         """An autoencoder with the parameters of this one, the very tensors, and copies of those named in `own`."""
         other = type(self)(self.config)
         for name, parameter in self.named_parameters():
             module, _, leaf = name.rpartition(".")
-            mine = nn.Parameter(parameter.detach().clone()) if name in own else parameter
+            mine = nn.Parameter(parameter.detach().clone()) if name in separate else parameter
             setattr(other.get_submodule(module), leaf, mine)
         return other
 
@@ -194,13 +194,13 @@ class SparseAutoencoder(nn.Module, Shared):
         weights, config = Path(path) / "model.safetensors", _read_config(Path(path), markers.opened(path, cls.KIND))
         try:
             with torch.device("meta"):  # shapes alone, before the file is found to have them
-                expected = {name: ("F32", tuple(own.shape)) for name, own in cls(config).state_dict().items()}
+                expected = {name: ("F32", tuple(tensor.shape)) for name, tensor in cls(config).state_dict().items()}
         except (TypeError, RuntimeError):  # beyond what torch can count
             size = f"dim {config.dim} and latents {config.latents}"
             raise ValueError(f"{Path(path) / 'config.json'}: {size} are more than any file holds") from None
         if (found := markers.tensor_shapes(weights)) != expected:
             wrong = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-            shown = [" ".join(map(str, own.get(wrong, ["nothing"]))) for own in (expected, found)]
+            shown = [" ".join(map(str, shapes.get(wrong, ["nothing"]))) for shapes in (expected, found)]
             raise ValueError(f"{weights}: {wrong}: {shown[0]} expected by config.json, {shown[1]} found")
         model = cls(config)
         model.load_state_dict(load_file(weights))
@@ -209,8 +209,8 @@ class SparseAutoencoder(nn.Module, Shared):
 
     def _check_weights(self, where: str) -> None:
         """Raise ValueError for weights that are not finite, or directions that are not of unit norm but should be."""
-        for name, own in self.state_dict().items():
-            if not own.isfinite().all():
+        for name, tensor in self.state_dict().items():
+            if not tensor.isfinite().all():
                 raise ValueError(f"{where}: {name} holds NaN or infinity; an autoencoder's weights are finite")
         norms = self.dictionary.detach().norm(dim=1)
         if self.activation.unit_rows and not torch.allclose(norms, torch.ones_like(norms), atol=1e-3):

@@ -149,8 +149,8 @@ Encode = Callable[[Sequence[SparseAutoencoder], Sequence[Tensor], np.random.Gene
 
 def alone(saes: Sequence[SparseAutoencoder], x: Sequence[Tensor], _: np.random.Generator | None) -> Iterator[Code]:
     """What most methods do: no modality's code depends on another's."""
-    for sae, own in zip(saes, x, strict=True):
-        yield sae.activate(own, training=True)
+    for sae, part in zip(saes, x, strict=True):
+        yield sae.activate(part, training=True)
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> None:
@@ -241,10 +241,10 @@ class Trainer:
                 values, latents, sparsity = next(encoded)
             for m in sae.activation.levels:  # Matryoshka has several, of which the last is the whole code
                 x_hat = sae.decode(values[:, :m], latents[:, :m])
-                own = [normalised_loss(*both) for both in zip(x_hat.chunk(n), part.chunk(n), strict=True)]
-                loss = loss + each * sum(own) / len(sae.activation.levels)
+                of_part = [normalised_loss(*both) for both in zip(x_hat.chunk(n), part.chunk(n), strict=True)]
+                loss = loss + each * sum(of_part) / len(sae.activation.levels)
             loss = loss + n * each * sparsity
-            losses += own
+            losses += of_part
             codes += zip(values.chunk(n), latents.chunk(n), strict=True)
             inputs += part.chunk(n)
             seen.append((sae, n * each, part, x_hat, values, latents))

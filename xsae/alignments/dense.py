@@ -36,7 +36,7 @@ class Ridge(LinearAlignment):
         """Raises ValueError: row counts differ, fewer than two pairs, or a code is not finite."""
         moments = Moments.of(reference_codes, other_codes)
         self.weights_, self.back_weights_ = (
-            np.linalg.solve(own.damped, own.cross.T).T for own in (moments, moments.back)
+            np.linalg.solve(way.damped, way.cross.T).T for way in (moments, moments.back)
         )
         return self
 

@@ -66,11 +66,11 @@ def _alive(directions: np.ndarray, codes: sparse.csr_array, side: str) -> tuple[
             f"DecoderCosine: {len(directions)} {side}_directions for {codes.shape[1]} latents; one each is needed"
         )
     latents = np.flatnonzero(codes.count_nonzero(axis=0))
-    own = np.asarray(directions, dtype=np.float64)[latents]
-    norm = np.linalg.norm(own, axis=1, keepdims=True)
+    chosen = np.asarray(directions, dtype=np.float64)[latents]
+    norm = np.linalg.norm(chosen, axis=1, keepdims=True)
     if not (np.isfinite(norm) & (norm > 0)).all():
         raise ValueError(f"DecoderCosine: {side}_directions of latents that fire hold zero rows, NaN or infinity")
-    return own / norm, latents
+    return chosen / norm, latents
 
 
 def _ones(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:

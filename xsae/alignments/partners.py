@@ -34,7 +34,7 @@ class Partners(LinearAlignment):
         """Raises ValueError: row counts differ, fewer than two pairs, or a code is not finite."""
         moments = Moments.of(reference_codes, other_codes)
         forward, backward = (
-            np.linalg.solve(own.damped, own.cross.T).T * np.sqrt(np.diag(own.damped)) for own in (moments, moments.back)
+            np.linalg.solve(way.damped, way.cross.T).T * np.sqrt(np.diag(way.damped)) for way in (moments, moments.back)
         )
         choose = _largest_both_ways if self.both_sides else largest
         support = choose(np.abs(forward * backward.T), self.k)
@@ -67,6 +67,6 @@ def restricted(moments: Moments, support: np.ndarray) -> sparse.csr_array:
     """The ridge regression of each reference latent on those of the other's that `support` (L_a, L_b) allows."""
     weights, damped = np.zeros(support.shape), moments.damped
     for latent in np.flatnonzero(support.any(axis=1)):
-        own = np.flatnonzero(support[latent])
-        weights[latent, own] = np.linalg.solve(damped[np.ix_(own, own)], moments.cross[latent, own])
+        partners = np.flatnonzero(support[latent])
+        weights[latent, partners] = np.linalg.solve(damped[np.ix_(partners, partners)], moments.cross[latent, partners])
     return sparse.csr_array(weights)

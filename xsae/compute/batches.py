@@ -23,12 +23,12 @@ def check(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], unit
         if array.ndim != 2 or array.dtype not in (np.float16, np.float32, np.float64) or array.shape[1] < 2:
             needed = "a matrix (n, d) of float16, float32 or float64 with d at least 2 is needed"
             raise ValueError(f"{name}: {array.dtype} of shape {array.shape} found; {needed}")
-        own = rows[name]
-        if own.ndim != 1 or own.dtype.kind not in "iu" or (len(own) and (own.min() < 0 or own.max() >= len(array))):
+        ids = rows[name]
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or (len(ids) and (ids.min() < 0 or ids.max() >= len(array))):
             raise ValueError(f"rows: {name}: row numbers (n_pairs,) from 0 to {len(array) - 1} are needed")
     for what, found in (
         ("dimensions", {name: array.shape[1] for name, array in arrays.items()}),
-        ("pairs", {name: len(own) for name, own in rows.items()}),
+        ("pairs", {name: len(ids) for name, ids in rows.items()}),
     ):
         if len(set(found.values())) > 1:
             raise ValueError(f"arrays: {what} differ ({', '.join(f'{name} {n}' for name, n in found.items())})")
@@ -39,15 +39,15 @@ def check(arrays: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], unit
 def _check_values(name: str, array: np.ndarray, rows: np.ndarray, unit: bool) -> None:
     first, varies = None, False
     for start in range(0, len(rows), _LOOK):
-        own = rows[start : start + _LOOK]
+        ids = rows[start : start + _LOOK]
         with np.errstate(over="ignore"):
-            block = np.asarray(array[own], np.float32)
+            block = np.asarray(array[ids], np.float32)
             squares = np.einsum("nd,nd->n", block, block)
         _forget(array)
         bad = ~np.isfinite(squares) | (unit & (squares == 0))
         if bad.any():
             raise ValueError(
-                f"{name}: row {own[bad.argmax()]} is {'zero, ' if unit else ''}NaN, infinite or too long for float32"
+                f"{name}: row {ids[bad.argmax()]} is {'zero, ' if unit else ''}NaN, infinite or too long for float32"
             )
         if not varies:
             block = block / np.sqrt(squares)[:, None] if unit else block
@@ -72,7 +72,7 @@ def epoch(
     if n_pairs <= _BLOCK or isinstance(arrays[0], Tensor):
         order = generator.permutation(n_pairs)
         if isinstance(arrays[0], Tensor):  # what a batch is taken by lies where they do, and nothing waits for it
-            order, *rows = (torch.from_numpy(np.array(own)).to(arrays[0].device) for own in (order, *rows))
+            order, *rows = (torch.from_numpy(np.array(ids)).to(arrays[0].device) for ids in (order, *rows))
         for start in range(0, n_pairs - batch + 1, batch):
             yield _gather(arrays, rows, order[start : start + batch])
         return

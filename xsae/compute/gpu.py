@@ -63,8 +63,8 @@ def _decode(values, indices, dictionary, sums, dim, k, K: tl.constexpr, D: tl.co
         latent = tl.load(indices + row * k + column, mask=column < k, other=0)
         value = tl.load(values + row * k + column, mask=column < k, other=0.0)
         inside = (column < k)[:, None] & (at < dim)[None, :]
-        own = tl.load(dictionary + latent[:, None] * dim + at[None, :], mask=inside, other=0.0)
-        total += tl.sum(value[:, None] * own, 0)
+        gathered = tl.load(dictionary + latent[:, None] * dim + at[None, :], mask=inside, other=0.0)
+        total += tl.sum(value[:, None] * gathered, 0)
     tl.store(sums + row * dim + at, total, mask=at < dim)
 
 
@@ -85,8 +85,8 @@ def _sampled(rows, dictionary, indices, products, dim, k, K: tl.constexpr, D: tl
         column = first + tl.arange(0, K)
         latent = tl.load(indices + row * k + column, mask=column < k, other=0)
         inside = (column < k)[:, None] & (at < dim)[None, :]
-        own = tl.load(dictionary + latent[:, None] * dim + at[None, :], mask=inside, other=0.0)
-        tl.store(products + row * k + column, tl.sum(own * x[None, :], 1), mask=column < k)
+        gathered = tl.load(dictionary + latent[:, None] * dim + at[None, :], mask=inside, other=0.0)
+        tl.store(products + row * k + column, tl.sum(gathered * x[None, :], 1), mask=column < k)
 
 
 def sampled(rows: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
@@ -114,8 +114,8 @@ def _add_rows(order, starts, weights, rows, sums, totals, dim, k, N: tl.constexp
         place = tl.load(order + entry, mask=entry < stop, other=0)
         weight = tl.load(weights + place, mask=entry < stop, other=0.0)
         inside = (entry < stop)[:, None] & (at < dim)[None, :]
-        own = tl.load(rows + (place // k)[:, None] * dim + at[None, :], mask=inside, other=0.0)
-        total += tl.sum(weight[:, None] * own, 0)
+        gathered = tl.load(rows + (place // k)[:, None] * dim + at[None, :], mask=inside, other=0.0)
+        total += tl.sum(weight[:, None] * gathered, 0)
         sum_ += tl.sum(weight, 0)
     tl.store(sums + latent * dim + at, total, mask=at < dim)
     if tl.program_id(1) == 0:

@@ -174,13 +174,13 @@ class _Decode(torch.autograd.Function):
         ctx.save_for_backward(values, indices, dictionary)
         if values.is_cuda:
             return gpu().decode(values, indices, dictionary)
-        own = dictionary.detach()  # else torch prepares for a gradient of its own
-        if not _wide(indices, len(own)):
-            return F.embedding_bag(indices, own, per_sample_weights=values, mode="sum")
+        directions = dictionary.detach()  # else torch prepares for a gradient of its own
+        if not _wide(indices, len(directions)):
+            return F.embedding_bag(indices, directions, per_sample_weights=values, mode="sum")
         held, (n, width) = _held(values), indices.shape
         starts = torch.searchsorted(held, torch.arange(0, n * width, width))
         weights = values.flatten()[held]
-        return F.embedding_bag(indices.flatten()[held], own, starts, per_sample_weights=weights, mode="sum")
+        return F.embedding_bag(indices.flatten()[held], directions, starts, per_sample_weights=weights, mode="sum")
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor]:

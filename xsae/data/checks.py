@@ -35,10 +35,10 @@ def check_rows(name: str, array: np.ndarray, first: int = 0) -> None:
             norms = np.linalg.norm(block.astype(np.float64), axis=1)
         finite, zero = np.isfinite(block).all(axis=1), ~block.any(axis=1)
         held = (~finite, zero, finite & ~(norms <= LONGEST), ~zero & (norms < 1 / LONGEST))
-        for own, bad in zip(found.values(), held, strict=True):
-            if bad.any() and not own[0]:
-                own[1] = first + start + int(bad.argmax())
-            own[0] += int(bad.sum())
+        for count, bad in zip(found.values(), held, strict=True):
+            if bad.any() and not count[0]:
+                count[1] = first + start + int(bad.argmax())
+            count[0] += int(bad.sum())
     for reason, (count, row) in found.items():
         if count:
             raise ValueError(f"{name}: {count} rows are {reason}, the first is row {row}; remove them")

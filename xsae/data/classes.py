@@ -53,8 +53,8 @@ def write_classes(
 
     Raises ValueError as `write_store` does.
     """
-    owner = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
-    right = np.array([row for own in labels for row in sorted(own)], np.int64)
+    owner = np.repeat(np.arange(len(labels)), [len(several) for several in labels])
+    right = np.array([row for several in labels for row in sorted(several)], np.int64)
     pairs = pd.DataFrame({"image": owner, "text": right, "split": "test"})
     return write_store(path, {"image": images, "text": classes}, pairs, model=model, source=source)
 
@@ -69,8 +69,8 @@ def read_classes(file: Path, modalities: Sequence[str] = ()) -> dict[str, np.nda
     arrays = {} if modalities and not {"image", "text"} <= set(modalities) else read_arrays(file, ARRAYS)
     if not arrays:
         return {}
-    own = read_arrays(file, ("image", "text"))
-    if missing := [name for name in (*ARRAYS, "image", "text") if name not in arrays | own]:
+    embeddings = read_arrays(file, ("image", "text"))
+    if missing := [name for name in (*ARRAYS, "image", "text") if name not in arrays | embeddings]:
         raise ValueError(f"{file}: array `{missing[0]}` is missing; zero-shot needs {', '.join(ARRAYS)}, image, text")
     for name in ARRAYS:
         if not arrays[name].size:
@@ -82,8 +82,10 @@ def read_classes(file: Path, modalities: Sequence[str] = ()) -> dict[str, np.nda
             checked(name, arrays[name])
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        if arrays[name].shape[1] != own["image"].shape[1]:
-            raise ValueError(f"{file}: {name} has {arrays[name].shape[1]} dimensions, image {own['image'].shape[1]}")
+        if arrays[name].shape[1] != embeddings["image"].shape[1]:
+            raise ValueError(
+                f"{file}: {name} has {arrays[name].shape[1]} dimensions, image {embeddings['image'].shape[1]}"
+            )
     classes, images, label = (arrays[name] for name in ARRAYS)
     if label.shape != (len(images),) or not np.issubdtype(label.dtype, np.integer):
         raise ValueError(f"{file}: class_label is {label.dtype} {label.shape}; integers ({len(images)},) are needed")

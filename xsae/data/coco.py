@@ -23,7 +23,7 @@ def coco(name: str, where: str, split: str) -> Listed:
     ours = {"train": "train", "restval": "train", "test": "test"}
     # Without a split it cannot be told whether an entry is asked for: it is left out, and that is counted.
     asked = (split,) if split else SPLITS
-    images = [own for own in listed if not _whole(own) or ours.get(own["split"], "") in asked]
+    images = [image for image in listed if not _whole(image) or ours.get(image["split"], "") in asked]
     try:
         labels, holds = coco_objects(root)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -70,8 +70,8 @@ def coco_objects(root: Path) -> tuple[tuple[str, ...], dict[int, set[str]]]:
         about = json.loads(_file(file).read_text())
         names = {category["id"]: f"object:{category['name']}" for category in about["categories"]}
         labels |= set(names.values())
-        for own in about["annotations"]:
-            holds.setdefault(own["image_id"], set()).add(names[own["category_id"]])
+        for box in about["annotations"]:
+            holds.setdefault(box["image_id"], set()).add(names[box["category_id"]])
     return tuple(sorted(labels)), holds
 
 

@@ -65,7 +65,7 @@ def _mask(icon: int, size: int, turn: int) -> tuple[np.ndarray, np.ndarray]:
     padded = Image.new("L", (side + 4, side + 4))
     padded.paste(small, (2, 2))
     rim = padded.filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.BoxBlur(1))
-    return tuple(np.asarray(own, np.float32)[..., None] / 255 for own in (padded, rim))
+    return tuple(np.asarray(mask, np.float32)[..., None] / 255 for mask in (padded, rim))
 
 
 def _objects(picture: np.ndarray, scenes: Scenes, row: int) -> None:
@@ -74,19 +74,19 @@ def _objects(picture: np.ndarray, scenes: Scenes, row: int) -> None:
     detail = scenes.detail[row]
     mirrored = detail[0, 5] < 0.5
     for slot, place in zip(slots, _PLACES[len(slots)], strict=True):
-        own = detail[slot]
-        size = _SIZES[len(slots)] * (0.85 + 0.3 * own[0])
-        turn = _TURNS[int(own[1] * len(_TURNS))]
+        at = detail[slot]
+        size = _SIZES[len(slots)] * (0.85 + 0.3 * at[0])
+        turn = _TURNS[int(at[1] * len(_TURNS))]
         inside, rim = _mask(int(scenes.icon[row, slot]), _SIZE_STEP * round(size / _SIZE_STEP), turn)
         x, y = place[::-1] if mirrored else place
         side = len(inside)
-        left = min(max(round(x - side / 2 + _JITTER * (2 * own[2] - 1)), 0), IMAGE_SIZE - side)
-        top = min(max(round(y - side / 2 + _JITTER * (2 * own[3] - 1)), 0), IMAGE_SIZE - side)
+        left = min(max(round(x - side / 2 + _JITTER * (2 * at[2] - 1)), 0), IMAGE_SIZE - side)
+        top = min(max(round(y - side / 2 + _JITTER * (2 * at[3] - 1)), 0), IMAGE_SIZE - side)
         paint = _PAINTS[scenes.colour[row, slot]]
         patch = picture[top : top + side, left : left + side]
         bright = 20.0 if paint.mean() > 110 else 235.0
         patch += (0.6 * rim) * (bright - patch)
-        if own[4] < 0.4:  # shaded from top to bottom
+        if at[4] < 0.4:  # shaded from top to bottom
             paint = paint * np.linspace(1.15, 0.65, side, dtype=np.float32)[:, None, None]
         patch += inside * (paint - patch)
 

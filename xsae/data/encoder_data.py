@@ -33,7 +33,7 @@ def labels(world: scenes.Scenes) -> np.ndarray:
     """
     starts = np.cumsum((0, *_TABLES))
     columns = (world.icon, world.colour, world.background[:, None], world.weather[:, None])
-    codes = [np.where(own < 0, N_LABELS, own + start) for own, start in zip(columns, starts, strict=False)]
+    codes = [np.where(column < 0, N_LABELS, column + start) for column, start in zip(columns, starts, strict=False)]
     return np.concatenate(codes, axis=1).astype(np.int16)
 
 
@@ -43,7 +43,7 @@ def draw_shard(folder: Path, number: int, size: int) -> Path:
     if not path.is_file():
         world = scenes.sample(size, _FIRST_SEED + number)
         texts, _ = captions.captions(world, CAPTIONS_PER_IMAGE, _FIRST_SEED + number)
-        tokens = Tokenizer()([text for own in texts for text in own]).astype(np.int16)
+        tokens = Tokenizer()([text for captions in texts for text in captions]).astype(np.int16)
         arrays = {
             "images": np.concatenate(list(drawing.batches(world))),
             "tokens": tokens.reshape(size, CAPTIONS_PER_IMAGE, -1),

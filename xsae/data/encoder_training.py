@@ -119,8 +119,11 @@ class Training:
         text = [p for key, p in towers.items() if not key.startswith("visual.")]
         self.image, self.parameters = image, [*image, *text, *self.head.parameters()]
         groups = [
-            {"params": [p for p in own if (p.ndim > 1) == decayed], "weight_decay": settings.weight_decay * decayed}
-            for own in (image, [*text, *self.head.parameters()])
+            {
+                "params": [p for p in of_tower if (p.ndim > 1) == decayed],
+                "weight_decay": settings.weight_decay * decayed,
+            }
+            for of_tower in (image, [*text, *self.head.parameters()])
             for decayed in (True, False)
         ]
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
@@ -176,17 +179,17 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         """All that a later process needs to go on with the same bytes."""
-        own = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        own |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        state = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        state |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
-            own |= {f"moments.{number}.{key}": value for key, value in moments.items()}
-        return {key: value.contiguous() for key, value in own.items()} | {"step": torch.tensor(self.step)}
+            state |= {f"moments.{number}.{key}": value for key, value in moments.items()}
+        return {key: value.contiguous() for key, value in state.items()} | {"step": torch.tensor(self.step)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` returned."""
 
         def part(name: str) -> dict[str, Tensor]:
-            return {key.removeprefix(f"{name}."): own for key, own in state.items() if key.startswith(f"{name}.")}
+            return {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
 
         self.model.load_state_dict(part("model"))
         self.head.load_state_dict(part("head"))

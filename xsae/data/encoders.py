@@ -110,7 +110,7 @@ def resolve(name: str) -> tuple[str, str | None]:
     if not known:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
         raise ValueError(f"model: {tag!r} is no tag of {architecture} and no file; its tags: {tags}")
-    quick = [bool(own.get("quick_gelu")) for own in (open_clip.get_model_config(architecture), known)]
+    quick = [bool(config.get("quick_gelu")) for config in (open_clip.get_model_config(architecture), known)]
     if quick[0] != quick[1]:
         other = architecture.removesuffix("-quickgelu") + "-quickgelu" * quick[1]
         raise ValueError(f"model: {tag!r} was trained with{'' if quick[1] else 'out'} quick-GELU; take {other}:{tag}")

@@ -59,8 +59,8 @@ class Extraction:
         Raises ValueError where parts or a store of another model or source are in the way; OSError where the disk is
         full or the network fails.
         """
-        own = self.parts[job::jobs]
-        missing = [] if self._finished() else [at for at in own if not self._part_there(*at)]
+        wanted = self.parts[job::jobs]
+        missing = [] if self._finished() else [at for at in wanted if not self._part_there(*at)]
         if not missing:
             return
         encoder = encoder or Encoder.load(self.model)
@@ -93,17 +93,17 @@ class Extraction:
                 markers.opened(folder, PART)
             except ValueError as error:
                 raise ValueError(f"{error}; remove {folder} and extract again") from None
-            own = pd.read_parquet(folder / "pairs.parquet")
+            table = pd.read_parquet(folder / "pairs.parquet")
             for name in MODALITIES:
-                own[name] += first[name]
+                table[name] += first[name]
                 piece = np.load(folder / f"{name}.npy", mmap_mode="r")
                 if len(piece):
                     pieces[name].append(piece)
                 first[name] += len(piece)
-            pairs.append(own)
+            pairs.append(table)
             skipped += list(csv.reader((folder / "skipped.csv").open(newline="")))[1:]
         joined = pd.concat(pairs, ignore_index=True)
-        labels = tuple(sorted({own for held in joined["concepts"] for own in held if own.startswith("object:")}))
+        labels = tuple(sorted({label for held in joined["concepts"] for label in held if label.startswith("object:")}))
         if labels:  # of objects it is the words that count, so captions of a source without labels name them too
             joined["mentions"] = [list(mentions(caption, labels)) for caption in joined["caption"]]
         for name in ("concepts", "mentions"):  # of no use where no source has any
@@ -168,7 +168,7 @@ class _Part:
             frame = pd.DataFrame(self.pairs, columns=columns).astype({"image": np.int64, "text": np.int64})
             frame.to_parquet(partial / "pairs.parquet", index=False)
             with (partial / "skipped.csv").open("w", newline="") as file:
-                rows = ((about["source"], about["part"], *own) for own in self.skipped)
+                rows = ((about["source"], about["part"], *skip) for skip in self.skipped)
                 csv.writer(file, lineterminator="\n").writerows([_SKIPPED, *rows])
             markers.seal(partial, PART, about)
 
@@ -197,15 +197,15 @@ def _embed(
         for source, part in parts:
             samples: list[Sample] = []
             skipped: list[Skipped] = []
-            for own in sources[source].part(part):
-                if isinstance(own, Skipped):
-                    skipped.append(own)
+            for sample in sources[source].part(part):
+                if isinstance(sample, Skipped):
+                    skipped.append(sample)
                     continue
                 if len(samples) == encoder.batch_size:
                     asked.append((samples, skipped, False))
                     yield samples
                     samples, skipped = [], []
-                samples.append(own)
+                samples.append(sample)
             asked.append((samples, skipped, True))
             yield samples
 
@@ -216,7 +216,7 @@ def _embed(
     part = _Part()
     for images in loader:
         samples, skipped, last = asked.pop(0)
-        part.skipped += [(own.key, own.reason) for own in skipped]
+        part.skipped += [(skip.key, skip.reason) for skip in skipped]
         _add(part, encoder, samples, images)
         bar.update(len(samples))
         if last:
@@ -242,6 +242,6 @@ def _add(part: _Part, encoder: Encoder, samples: Sequence[Sample], images: Seque
             kept.append(image)
     if kept:
         part.rows["image"].append(encoder.images(torch.stack(kept)))
-        part.rows["text"].append(encoder.texts([own[4] for own in captions]))
+        part.rows["text"].append(encoder.texts([caption[4] for caption in captions]))
         part.images += len(kept)
         part.pairs += captions

@@ -34,8 +34,8 @@ def classes(encoder: Encoder, images: EmbeddingStore) -> dict[str, np.ndarray]:
 
     images: a store made of the source `imagenet:FOLDER` with the same model.
     """
-    own = images.pairs.sort_values("image")["concepts"].str[0].str.removeprefix("class:")
-    synsets, labels = np.unique(own, return_inverse=True)
+    synset = images.pairs.sort_values("image")["concepts"].str[0].str.removeprefix("class:")
+    synsets, labels = np.unique(synset, return_inverse=True)
     asked = [encoder.texts(texts) for texts in tqdm(prompts(synsets.tolist()), "embed classes")]
     return {
         "class_text": average_templates(np.stack(asked)),

@@ -53,15 +53,15 @@ def read_npz(file: Path, modalities: Sequence[str] = ()) -> dict[str, np.ndarray
     FileNotFoundError or ValueError, one line naming the file and what is wrong. Nothing is unpickled.
     """
     with opened(file) as data:
-        about = {name: own for name, own in headers(data, file).items() if not name.startswith("class_")}
+        about = {name: header for name, header in headers(data, file).items() if not name.startswith("class_")}
         named = _named(about, modalities, file)
         # an index of a matrix that is left out is left out with it
         left = {f"{name}_index" for name in about if name not in named}
-        own = [n for n in about if n in named or n == "caption" or (n.endswith("_index") and n not in left)]
-        shapes = _check_shapes({name: about[name] for name in own}, str(file))  # before any is read
+        wanted = [n for n in about if n in named or n == "caption" or (n.endswith("_index") and n not in left)]
+        shapes = _check_shapes({name: about[name] for name in wanted}, str(file))  # before any is read
         reference = next(iter(shapes))
         pictures.check(about, shapes[reference][0], reference, file)
-        arrays = {name: read(data, file, name) for name in own}
+        arrays = {name: read(data, file, name) for name in wanted}
     return _check_own(arrays, str(file))
 
 
@@ -130,26 +130,26 @@ def _check_own(arrays: Mapping[str, np.ndarray | None], where: str) -> dict[str,
     """What a user hands in, without the absent arrays and the reference first, once it fits together."""
     given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     names = modalities_of(given)
-    own = {name: given[name] for name in (*names, *(other for other in given if other not in names))}
+    kept = {name: given[name] for name in (*names, *(other for other in given if other not in names))}
     check_names(names, where)
-    shapes = _check_shapes({name: (array.shape, array.dtype) for name, array in own.items()}, where)
+    shapes = _check_shapes({name: (array.shape, array.dtype) for name, array in kept.items()}, where)
     try:
         for name in names:
-            check_rows(name, own[name])
-            _check_varies(name, own[name])
+            check_rows(name, kept[name])
+            _check_varies(name, kept[name])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    for name, array in own.items():
+    for name, array in kept.items():
         modality = name.removesuffix("_index")
         if modality != name and (array.min() < 0 or array.max() >= shapes[modality][0]):
             raise ValueError(
                 f"{where}: {name} goes from {array.min()} to {array.max()}; 0 to {shapes[modality][0] - 1} is valid"
             )
-    if "caption" in own:
-        own["caption"] = _text(own["caption"], f"{where}: caption")
-    if (n := len(np.unique(groups_of(list(_rows(own).values()))))) < 10:
+    if "caption" in kept:
+        kept["caption"] = _text(kept["caption"], f"{where}: caption")
+    if (n := len(np.unique(groups_of(list(_rows(kept).values()))))) < 10:
         raise ValueError(f"{where}: {n} groups of pairs; {_FEW}")
-    return own
+    return kept
 
 
 def _text(array: np.ndarray, where: str) -> np.ndarray:
@@ -157,14 +157,14 @@ def _text(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype.kind not in "USO":
         raise ValueError(f"{where}: {array.dtype} found; text is needed")
     texts = []
-    for row, own in enumerate(array.tolist()):
+    for row, value in enumerate(array.tolist()):
         try:
-            text = own.decode() if isinstance(own, bytes) else own
+            text = value.decode() if isinstance(value, bytes) else value
             if not isinstance(text, str):
                 raise ValueError(f"{where}: row {row} is {type(text).__name__}; text is needed")
             text.encode()  # half a surrogate pair is no text that a file could hold
         except UnicodeError:
-            raise ValueError(f"{where}: row {row} is not UTF-8: {own!r:.60}") from None
+            raise ValueError(f"{where}: row {row} is not UTF-8: {value!r:.60}") from None
         texts.append(text)
     return np.array(texts, dtype=str)
 
@@ -189,7 +189,7 @@ def _check_shapes(about: Mapping[str, tuple[tuple[int, ...], np.dtype]], where: 
         shown = ", ".join(f"{name} {dim}" for name, (_, dim) in shapes.items())
         raise ValueError(f"{where}: dimensions differ ({shown}); one joint space has one")
 
-    index = {name.removesuffix("_index"): own for name, own in about.items() if name.endswith("_index")}
+    index = {name.removesuffix("_index"): rows for name, rows in about.items() if name.endswith("_index")}
     if unknown := [name for name in index if name not in names]:
         raise ValueError(f"{where}: {unknown[0]}_index is of no modality; found {', '.join(names)}")
     counts = {name: n for name, (n, _) in shapes.items() if name not in index}

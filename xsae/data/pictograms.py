@@ -58,7 +58,7 @@ def selection() -> tuple[tuple[Pictogram, ...], dict[str, int]]:
     """The pictograms, and how many of the font's solid ones each rule leaves out: rule -> count."""
     about, categories = _metadata()
     signs = {icon for topic in LEFT_OUT_TOPICS for icon in categories[topic]["icons"]}
-    solid = [name for name, own in about.items() if "solid" in own["free"] and name != "notdef"]
+    solid = [name for name, icon in about.items() if "solid" in icon["free"] and name != "notdef"]
     signs |= {name for name in solid if name.endswith(CURRENCY) or "brands" in about[name]["styles"]}
     things = [name for name in solid if name not in signs]
     whole = [name for name in things if not _badged(name, about)]
@@ -71,26 +71,26 @@ def selection() -> tuple[tuple[Pictogram, ...], dict[str, int]]:
         "kept": len(kept),
     }
     topics = {
-        _plain(own["label"]): set(own["icons"])
-        for key, own in categories.items()
-        if key not in LEFT_OUT_TOPICS and len(own["icons"]) <= LARGEST_TOPIC
+        _plain(category["label"]): set(category["icons"])
+        for key, category in categories.items()
+        if key not in LEFT_OUT_TOPICS and len(category["icons"]) <= LARGEST_TOPIC
     }
     names = {name.replace("-", " ") for name in kept}
     users = Counter(term for name in kept for term in _terms(about[name]))
     found = []
     for name in kept:
-        own = name.replace("-", " ")
+        label = name.replace("-", " ")
         terms = [term for term in _terms(about[name]) if users[term] <= 4 and term not in names]
-        words = dict.fromkeys([own, *sorted(terms, key=lambda term: (users[term], term))])
+        words = dict.fromkeys([label, *sorted(terms, key=lambda term: (users[term], term))])
         of = tuple(topic for topic, icons in topics.items() if name in icons)
-        found.append(Pictogram(own, tuple(words)[:WORDS], of, chr(int(about[name]["unicode"], 16))))
+        found.append(Pictogram(label, tuple(words)[:WORDS], of, chr(int(about[name]["unicode"], 16))))
     return tuple(found), counts
 
 
 @cache
 def topics() -> tuple[str, ...]:
     """The names of all topics, such as `animals` or `food beverage`."""
-    return tuple(dict.fromkeys(topic for own in pictograms() for topic in own.topics))
+    return tuple(dict.fromkeys(topic for icon in pictograms() for topic in icon.topics))
 
 
 @cache
@@ -132,7 +132,7 @@ def _told_apart(names: list[str], about: dict) -> list[str]:
     """Those of `names` that do not look like an earlier one of them."""
     size = (ALIKE_SIZE, ALIKE_SIZE)
     glyphs = (_glyph(chr(int(about[name]["unicode"], 16))) for name in names)
-    masks = np.stack([np.asarray(own.resize(size, Image.Resampling.BOX), np.float64) for own in glyphs])
+    masks = np.stack([np.asarray(glyph.resize(size, Image.Resampling.BOX), np.float64) for glyph in glyphs])
     masks = np.pad(masks, ((0, 0), (1, 1), (1, 1))).reshape(len(names), -1)  # within a margin even a square has an edge
     masks -= masks.mean(axis=1, keepdims=True)
     masks /= np.linalg.norm(masks, axis=1, keepdims=True)

@@ -50,6 +50,6 @@ class Listed:
         return map(self.make, range(index * PART, min((index + 1) * PART, self.n)))
 
 
-def caption_of(own: object) -> str:
+def caption_of(cell: object) -> str:
     """A caption as text; one that is missing is empty, and so left out and counted."""
-    return "" if own is None or own != own else str(own)
+    return "" if cell is None or cell != cell else str(cell)

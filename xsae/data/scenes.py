@@ -117,13 +117,13 @@ def sample(n: int, seed: int) -> Scenes:
 @cache
 def _members() -> list[np.ndarray]:
     """The pictograms of each topic, in the order of `topics()`."""
-    return [np.array([i for i, own in enumerate(pictograms()) if topic in own.topics]) for topic in topics()]
+    return [np.array([i for i, icon in enumerate(pictograms()) if topic in icon.topics]) for topic in topics()]
 
 
 def _topic(icon: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of each icon's topics, at random."""
     place = {topic: code for code, topic in enumerate(topics())}
-    own = [[place[topic] for topic in icon.topics] for icon in pictograms()]
-    count = np.array([len(codes) for codes in own])
-    table = np.array([codes + [0] * (count.max() - len(codes)) for codes in own])
+    places = [[place[topic] for topic in icon.topics] for icon in pictograms()]
+    count = np.array([len(codes) for codes in places])
+    table = np.array([codes + [0] * (count.max() - len(codes)) for codes in places])
     return table[icon, (rng.random(len(icon)) * count[icon]).astype(int)]

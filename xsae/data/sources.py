@@ -97,9 +97,9 @@ def folder(name: str, where: str, split: str) -> Listed:
     for column in ("file_name", text):
         if column not in table:
             raise ValueError(f"{name}: column `{column}` is missing; found {', '.join(map(str, table.columns))}")
-    if not all(isinstance(own, str) and own for own in table["file_name"]):
+    if not all(isinstance(name, str) and name for name in table["file_name"]):
         raise ValueError(f"{name}: column `file_name` must hold a name in every row")
-    captions = table[text].map(lambda own: tuple(map(caption_of, own if isinstance(own, list) else [own])))
+    captions = table[text].map(lambda cell: tuple(map(caption_of, cell if isinstance(cell, list) else [cell])))
     grouped = captions.groupby(table["file_name"], sort=False).sum()  # a row each, or a row per image
     if "split" in table:
         if unknown := set(map(str, table["split"])) - set(SPLITS):
@@ -111,7 +111,7 @@ def folder(name: str, where: str, split: str) -> Listed:
     else:
         held = np.random.default_rng(0).permutation(len(grouped)) < len(grouped) // 5
         splits = pd.Series(np.where(held & (not split), "test", split or "train"), index=grouped.index)
-    kept = [own for own in grouped.index if splits[own] == split or not split]
+    kept = [image for image in grouped.index if splits[image] == split or not split]
 
     def sample(i: int) -> Sample:
         return Sample(kept[i], str(file.parent / kept[i]), grouped[kept[i]], splits[kept[i]])
@@ -167,8 +167,8 @@ def drawn(name: str, where: str, split: str) -> Listed:
         raise ValueError(f"{name}: a number of training scenes, at least 10, is needed")
     splits, pairs = world.draw(int(where), int(where) // 10)
     first = {"train": 0, "test": len(splits["train"])}
-    own = pairs[pairs["split"].isin([split] if split else SPLITS)].groupby("image", sort=True)
-    rows = [(image, group) for image, group in own]
+    groups = pairs[pairs["split"].isin([split] if split else SPLITS)].groupby("image", sort=True)
+    rows = [(image, group) for image, group in groups]
 
     def sample(i: int) -> Sample:
         image, group = rows[i]

@@ -127,27 +127,30 @@ def write_store(
     """
     files.check_free(path, STORE)
     check_names(embeddings, "embeddings")
-    pieces = {name: _in_blocks(own) if isinstance(own, np.ndarray) else list(own) for name, own in embeddings.items()}
-    dims = {name: {np.shape(piece)[-1] for piece in own if np.ndim(piece)} for name, own in pieces.items()}
-    for name, own in pieces.items():  # before anything is written, a piece in memory at a time
+    pieces = {
+        name: _in_blocks(matrix) if isinstance(matrix, np.ndarray) else list(matrix)
+        for name, matrix in embeddings.items()
+    }
+    dims = {name: {np.shape(piece)[-1] for piece in blocks if np.ndim(piece)} for name, blocks in pieces.items()}
+    for name, blocks in pieces.items():  # before anything is written, a piece in memory at a time
         start = 0
-        for piece in own:
+        for piece in blocks:
             start += len(checked(name, piece, start))
     if len(set().union(*dims.values())) != 1:
-        shown = ", ".join(f"{name} {' and '.join(map(str, sorted(own)))}" for name, own in dims.items())
+        shown = ", ".join(f"{name} {' and '.join(map(str, sorted(blocks)))}" for name, blocks in dims.items())
         raise ValueError(
             f"embeddings: dimensions differ ({shown}); one joint space has one" if dims else "embeddings: none"
         )
     [dim] = set().union(*dims.values())
-    rows = {name: sum(map(len, own)) for name, own in pieces.items()}
+    rows = {name: sum(map(len, blocks)) for name, blocks in pieces.items()}
     check_pairs(pairs, rows, "pairs")
     with files.folder(path, STORE) as partial:
-        for name, own in pieces.items():
+        for name, blocks in pieces.items():
             norms = []
             with (partial / f"{name}.npy").open("wb") as file:  # mapped, a full disk would end the process unheard
                 about_array = {"descr": "<f4", "fortran_order": False, "shape": (rows[name], dim)}
                 np.lib.format.write_array_header_1_0(file, about_array)
-                for piece in own:
+                for piece in blocks:
                     array = checked(name, piece)
                     norms.append(np.linalg.norm(array, axis=1))
                     file.write((array / norms[-1][:, None]).data)
@@ -230,8 +233,8 @@ def groups_of(rows: Sequence[np.ndarray]) -> np.ndarray:
 
     rows: per modality the matrix row of each pair.
     """
-    offsets = np.cumsum([0, *(own.max() + 1 for own in rows)])
-    first, *others = (own + offset for own, offset in zip(rows, offsets, strict=False))
+    offsets = np.cumsum([0, *(numbers.max() + 1 for numbers in rows)])
+    first, *others = (numbers + offset for numbers, offset in zip(rows, offsets, strict=False))
     edges = np.tile(first, len(others)), np.concatenate(others)
     graph = sparse.coo_array((np.ones(len(edges[0]), bool), edges), shape=(offsets[-1], offsets[-1]))
     return connected_components(graph, directed=False)[1][first]

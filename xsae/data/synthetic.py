@@ -126,8 +126,8 @@ def generate(
     def around_axis(directions: np.ndarray) -> np.ndarray:
         """The nearest unit rows whose first n_shared lie at the angle asked for from the reference's."""
         directions = unit_rows(directions)
-        own = directions[:n_shared]
-        across = unit_rows(own - np.einsum("nd,nd->n", own, axis)[:, None] * axis)
+        both = directions[:n_shared]
+        across = unit_rows(both - np.einsum("nd,nd->n", both, axis)[:, None] * axis)
         directions[:n_shared] = cosine * axis + np.sqrt(1 - cosine**2) * across
         return directions
 
@@ -188,8 +188,8 @@ def _pairs(
     shared = _support(n_pairs, n_shared, activation, rng)
     embeddings, codes = {}, {}
     for modality, directions in dictionaries.items():
-        own = _support(n_pairs, len(directions) - n_shared, activation, rng)
-        z = sparse.hstack([shared, own], format="csr", dtype=np.float32)
+        alone = _support(n_pairs, len(directions) - n_shared, activation, rng)
+        z = sparse.hstack([shared, alone], format="csr", dtype=np.float32)
         z.data[:] = rng.exponential(size=z.nnz)
         x = unit_rows(z @ directions + noise * rng.standard_normal((n_pairs, directions.shape[1])))
         embeddings[modality], codes[modality] = x.astype(np.float32), z

@@ -35,8 +35,8 @@ def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFr
                     "image": images + owner,
                     "text": told + np.arange(len(owner)),
                     "split": split,
-                    "caption": [text for own in texts for text in own],
-                    "mentions": [labels for own in mentions for labels in own],
+                    "caption": [text for captions in texts for text in captions],
+                    "mentions": [labels for named in mentions for labels in named],
                     "concepts": [concepts[row] for row in owner],
                 }
             )
@@ -57,8 +57,8 @@ def embed(
         files.check_free(folder, STORE)  # before minutes of drawing
     models: dict[str, open_clip.CLIP] = {name: scene_encoders.load(name, weights) for name in folders}
     splits, pairs = draw(n_train, n_test)
-    total = sum(-(-len(own) // drawing.BATCH) for own in splits.values())
-    drawn = (batch for own in splits.values() for batch in drawing.batches(own))
+    total = sum(-(-len(scenes) // drawing.BATCH) for scenes in splits.values())
+    drawn = (batch for scenes in splits.values() for batch in drawing.batches(scenes))
     bar = tqdm(drawn, "draw and embed scenes", total)
     images = scene_encoders.embed_images(list(models.values()), bar, n_train + n_test)
     prompts = captions.prompts()
@@ -75,7 +75,7 @@ def embed(
             model=f"xsae {name}",
             source=f"scenes, {n_train} train and {n_test} test images, {CAPTIONS_PER_IMAGE} captions each",
         )
-        asked = scene_encoders.embed_texts(model, [text for own in prompts.values() for text in own])
+        asked = scene_encoders.embed_texts(model, [text for texts in prompts.values() for text in texts])
         write_classes(
             folders[name] / "classes",
             image[n_train:],

@@ -90,8 +90,8 @@ def check_free(path: Path, kind: Kind) -> None:
         return
     if not path.is_dir():
         raise FileExistsError(f"{path}: is a file; a folder is to be written there; choose another name")
-    there = [own for own in sorted(path.rglob("*")) if own.is_symlink() or not own.is_dir()]
-    there = [own for own in there if not _temporary(own.relative_to(path))]
+    there = [entry for entry in sorted(path.rglob("*")) if entry.is_symlink() or not entry.is_dir()]
+    there = [entry for entry in there if not _temporary(entry.relative_to(path))]
     if not there:
         return
     marker = found_marker(path / kind.marker)
@@ -101,10 +101,10 @@ def check_free(path: Path, kind: Kind) -> None:
             "choose another folder, or move this one away"
         )
     ours = {path / README}
-    for own in there:
-        if own.suffix == ".json" and (marker := found_marker(own)):
-            ours |= {own, *(own.parent / name for name in marker["files"])}
-    if strangers := [own for own in there if own not in ours]:
+    for entry in there:
+        if entry.suffix == ".json" and (marker := found_marker(entry)):
+            ours |= {entry, *(entry.parent / name for name in marker["files"])}
+    if strangers := [entry for entry in there if entry not in ours]:
         raise FileExistsError(
             f"{path}: holds {strangers[0].relative_to(path)}, which is not of this {kind.what}; move it away"
         )
@@ -185,10 +185,10 @@ def _sweep(room: Path, path: Path) -> None:
 def _settle(path: Path) -> None:
     """All of a file or folder on the disk, with the permissions that the user's umask gives."""
     mode = path.parent.stat().st_mode & 0o777  # a new folder's; to read the umask itself, one must set it
-    for own in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if own.is_file():
-            own.chmod(mode & 0o666)  # some libraries leave 0600
-            with own.open("rb") as handle:
+    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if entry.is_file():
+            entry.chmod(mode & 0o666)  # some libraries leave 0600
+            with entry.open("rb") as handle:
                 os.fsync(handle.fileno())
 
 

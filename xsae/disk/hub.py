@@ -63,7 +63,7 @@ def card(name: str, facts: Mapping[str, Any], place: str = "", results: Sequence
         library_name="xsae", license="mit", tags=["sparse-autoencoder", "interpretability", "vision-language"]
     )
     module, line = _LINES[name]
-    own = {"module": module, "name": name, "place": json.dumps(place or "this/folder"), "line": line}
+    use = {"module": module, "name": name, "place": json.dumps(place or "this/folder"), "line": line}
     table = "\n".join(f"| {label} | {_cell(value)} |" for label, value in facts.items())
     figures = "\n".join(f"- {_cell(figure)}" for figure in results)
     parts = [
@@ -71,7 +71,7 @@ def card(name: str, facts: Mapping[str, Any], place: str = "", results: Sequence
         "# Sparse autoencoders of a joint embedding" if name == "Method" else "# A sparse autoencoder",
         f"| | |\n|---|---|\n{table}",
         *(["## Figures on held-out pairs\n\n" + figures] if results else []),
-        f"## Use\n\n```python\n{_USE.format(**own)}\n```",
+        f"## Use\n\n```python\n{_USE.format(**use)}\n```",
         "Made with xsae, after *Same Concept, Different Directions: Cross-Modal Feature Heterogeneity in Sparse "
         "Autoencoders* (arXiv 2606.29888).",
     ]

@@ -29,8 +29,10 @@ def seal(folder: Path, kind: Kind, about: Mapping[str, Any]) -> None:
 
     Equal files and equal `about` give equal bytes.
     """
-    found = sorted(own for own in folder.rglob("*") if own.is_file() and own != folder / README)
-    files = {own.relative_to(folder).as_posix(): file_about(own) for own in found if own != folder / kind.marker}
+    found = sorted(entry for entry in folder.rglob("*") if entry.is_file() and entry != folder / README)
+    files = {
+        entry.relative_to(folder).as_posix(): file_about(entry) for entry in found if entry != folder / kind.marker
+    }
     said = {"format": kind.format, **about, "files": files}
     (folder / kind.marker).write_text(json.dumps(said | {"sha256": digest(said)}, indent=2) + "\n")
 
@@ -92,7 +94,7 @@ def _within(file: Path, folder: Path) -> bool:
     """Whether a file is in the folder, links followed. The hub's cache is made of links into its `blobs`."""
     home = folder.resolve()
     blobs = [home.parents[1] / "blobs"] if home.parent.name == "snapshots" else []
-    return any(file.resolve().is_relative_to(own) for own in (home, *blobs))
+    return any(file.resolve().is_relative_to(place) for place in (home, *blobs))
 
 
 def fingerprint(said: Mapping[str, Any]) -> str:

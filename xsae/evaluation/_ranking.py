@@ -12,7 +12,7 @@ Rows = np.ndarray | sparse.csr_array
 
 
 def pessimistic_ranks(
-    queries: Rows, gallery: Rows, own: Callable[[slice], np.ndarray]
+    queries: Rows, gallery: Rows, owned: Callable[[slice], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank of each query's best own item: 1 + the others whose similarity reaches its own (within `TOLERANCE`).
 
@@ -32,7 +32,7 @@ def pessimistic_ranks(
         rows = slice(start, start + block_rows)
         similarity = queries[rows] @ gallery_columns
         similarity = similarity.toarray() if sparse.issparse(similarity) else similarity
-        mine = own(rows)
+        mine = owned(rows)
         best_own = np.where(mine, similarity, -np.inf).max(axis=1, keepdims=True)
         similarity[mine] = -np.inf  # from here on, others only
         reaching = np.count_nonzero(similarity >= best_own - TOLERANCE, axis=1)
@@ -41,13 +41,13 @@ def pessimistic_ranks(
     return ranks, tied
 
 
-def hit_probability(own: np.ndarray, n_gallery: int, k: int) -> float:
+def hit_probability(partners: np.ndarray, n_gallery: int, k: int) -> float:
     """Chance that one of a query's `own` (n_queries,) items among `n_gallery` is in the top k of a random order.
 
     1 - C(N-m, k) / C(N, k), the ratio as Π_{j<k} (N-m-j) / (N-j); the mean over queries.
     """
-    others = n_gallery - own
-    miss = np.ones(len(own))
+    others = n_gallery - partners
+    miss = np.ones(len(partners))
     for drawn in range(min(k, n_gallery)):
         miss *= (others - drawn) / (n_gallery - drawn)  # stays 0 once the other items are used up
     return float(1.0 - miss.mean())

@@ -135,10 +135,10 @@ def steering_figures(rows: pd.DataFrame) -> dict[str, float]:
     if rows.empty:
         return figures
     pushed = rows[rows["alpha"] == rows["alpha"].max()]
-    figures |= {f"mAP_{gallery}": own["mAP"].mean() for gallery, own in pushed.groupby("gallery", sort=False)}
+    figures |= {f"mAP_{gallery}": scores["mAP"].mean() for gallery, scores in pushed.groupby("gallery", sort=False)}
     figures["preservation"] = pushed["preservation"].mean()
-    for gallery, own in at_levels(rows, (KEPT,)).groupby("gallery", sort=False):
-        figures[f"mAP_{gallery}_kept"] = own["mAP"].mean(skipna=False)
+    for gallery, scores in at_levels(rows, (KEPT,)).groupby("gallery", sort=False):
+        figures[f"mAP_{gallery}_kept"] = scores["mAP"].mean(skipna=False)
     return {name: float(value) for name, value in figures.items()}
 
 

@@ -33,29 +33,31 @@ def gaps(tables: Mapping[str, pd.DataFrame], start: str) -> pd.DataFrame:
         `label_agreement`; `ms_mean` of the other's side; `mAP_<gallery>_kept`, steering where preservation is `KEPT`.
         What a run has not measured has no row.
     """
-    known = {name: own[own["bias_start"] == start] for name, own in tables.items()}
+    known = {name: table[table["bias_start"] == start] for name, table in tables.items()}
     seeds = pd.concat([_aligned(known), *_trained(known), *_losses(known)], ignore_index=True)
     means = seeds.dropna(subset="value").groupby([*SETTINGS, "metric"], sort=False)["value"].mean().reset_index()
     rows = []
     first = seeds[seeds["metric"] == "R@1"]
-    for values, own in first.groupby(SETTINGS[:3], sort=False):
-        recall = own.pivot(index="seed", columns="method", values="value")
-        for method in own["method"].unique():
+    for values, recalls in first.groupby(SETTINGS[:3], sort=False):
+        recall = recalls.pivot(index="seed", columns="method", values="value")
+        for method in recalls["method"].unique():
             ahead = (recall[OURS] - recall[method]).dropna()
             if method != OURS:
                 figures = interval(ahead.to_numpy()) | {"seeds": len(ahead)}
                 rows += [(*values, method, metric, value) for metric, value in figures.items()]
     found = pd.concat([means, pd.DataFrame(rows, columns=means.columns)], ignore_index=True)
     order = {name: place for place, name in enumerate((*ALIGNED, *TRAINED))}
-    places = found[SETTINGS].apply(lambda own: own.map(order) if own.name == "method" else pd.factorize(own)[0])
+    places = found[SETTINGS].apply(
+        lambda column: column.map(order) if column.name == "method" else pd.factorize(column)[0]
+    )
     return found.loc[places.sort_values(SETTINGS, kind="stable").index].reset_index(drop=True)
 
 
 def _aligned(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The figures of alignments by seed: `SETTINGS`, `seed`, `metric`, `value`."""
-    own = tables["alignments"].drop(columns="method").rename(columns={"alignment": "method"})
-    own = own[own["method"].isin(ALIGNED) & own["metric"].isin(("R@1", *PAID))].fillna({"direction": ""})
-    return own[[*SETTINGS, "seed", "metric", "value"]]
+    table = tables["alignments"].drop(columns="method").rename(columns={"alignment": "method"})
+    table = table[table["method"].isin(ALIGNED) & table["metric"].isin(("R@1", *PAID))].fillna({"direction": ""})
+    return table[[*SETTINGS, "seed", "metric", "value"]]
 
 
 def _ways(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -68,20 +70,20 @@ def _trained(tables: Mapping[str, pd.DataFrame]) -> Iterator[pd.DataFrame]:
     others = _ways(tables)[["other"]].drop_duplicates()
     if "retrieval" in tables:
         first = tables["retrieval"].query("metric == 'R@1' and variant == 'centred'")
-        own = first[first["method"].isin(TRAINED)].merge(_ways(tables), on="direction")
-        yield own
-        single = own.drop_duplicates(["backbone", "other", "method", "seed"])  # a latent is itself on the other side
+        first = first[first["method"].isin(TRAINED)].merge(_ways(tables), on="direction")
+        yield first
+        single = first.drop_duplicates(["backbone", "other", "method", "seed"])  # a latent is itself on the other side
         yield single.assign(direction="", metric="partners", value=1.0)
     if "label_agreement" in tables:
-        own = tables["label_agreement"].query("metric == 'agreement'").assign(other="text")
-        yield _of_trained(own, metric="label_agreement")
+        table = tables["label_agreement"].query("metric == 'agreement'").assign(other="text")
+        yield _of_trained(table, metric="label_agreement")
     if "monosemanticity" in tables:
-        own = tables["monosemanticity"].query("metric == 'ms_mean'").rename(columns={"modality": "other"})
-        yield _of_trained(own.merge(others, on="other"), metric="ms_mean")
+        table = tables["monosemanticity"].query("metric == 'ms_mean'").rename(columns={"modality": "other"})
+        yield _of_trained(table.merge(others, on="other"), metric="ms_mean")
     if "steering_curves" in tables:
-        own = tables["steering_curves"]
-        own = own[(own["preservation"] == KEPT) & (own["reached"] == 1)].rename(columns={"mAP": "value"})
-        yield _of_trained(own, other="text", metric="mAP_" + own["gallery"] + "_kept")
+        table = tables["steering_curves"]
+        table = table[(table["preservation"] == KEPT) & (table["reached"] == 1)].rename(columns={"mAP": "value"})
+        yield _of_trained(table, other="text", metric="mAP_" + table["gallery"] + "_kept")
 
 
 def _of_trained(rows: pd.DataFrame, **about: str | pd.Series) -> pd.DataFrame:
@@ -95,8 +97,8 @@ def _losses(tables: Mapping[str, pd.DataFrame]) -> Iterator[pd.DataFrame]:
     losses = tables["reconstruction"].query("metric == 'loss'")
     others = list(_ways(tables)["other"].unique())
     for other in others:
-        own = losses[~losses["modality"].isin(set(others) - {other})]
-        own = own.assign(other=other, direction="", metric="loss_" + own["modality"])
-        yield own[own["method"].isin(TRAINED)]
+        paid = losses[~losses["modality"].isin(set(others) - {other})]
+        paid = paid.assign(other=other, direction="", metric="loss_" + paid["modality"])
+        yield paid[paid["method"].isin(TRAINED)]
         for name in ALIGNED:
-            yield own[own["method"] == "separated"].assign(method=name)
+            yield paid[paid["method"] == "separated"].assign(method=name)

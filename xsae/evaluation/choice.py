@@ -47,13 +47,13 @@ def trial(
     the other has with its own. Dead latents count, and lower it.
     """
     held, rest = set_aside(list(rows.values()), np.random.default_rng(0))
-    held = [own[:BLOCK] for own in held]
+    held = [ids[:BLOCK] for ids in held]
     config, rest = _shortened(config, rest)
     one, other = (train_saes(method, arrays, dict(zip(rows, rest, strict=True)), config, seed)[0] for seed in SEEDS)
-    x = {m: arrays[m][own] for m, own in zip(rows, held, strict=True)}
+    x = {m: arrays[m][ids] for m, ids in zip(rows, held, strict=True)}
     errors = [np.mean([held_out_errors(saes[m], x[m]).numpy() for m in x], axis=0) for saes in (one, other)]
     _, case, sizes = np.unique(held[0], return_inverse=True, return_counts=True)
-    errors = np.array([np.bincount(case, own) / sizes for own in errors])
+    errors = np.array([np.bincount(case, squares) / sizes for squares in errors])
     alike = [directions_found(one[m].directions, other[m].directions) for m in x]
     return {
         "loss": float(errors.mean()), "standard_error": standard_error(errors), "stability": float(np.mean(alike)),
@@ -65,7 +65,7 @@ def _shortened(config: TrainingConfig, rows: Sequence[np.ndarray]) -> tuple[Trai
     n, steps = len(rows[0]), steps_of(config, len(rows[0]))
     batch = min(config.batch_size, max(n // 4, 2))
     pairs = np.random.default_rng(0).permutation(n)[: steps * batch]
-    return replace(config, patience=0, epochs=max(steps // (n // batch), 1)), [own[pairs] for own in rows]
+    return replace(config, patience=0, epochs=max(steps // (n // batch), 1)), [of[pairs] for of in rows]
 
 
 def steps_of(config: TrainingConfig, n_pairs: int) -> int:
@@ -78,7 +78,7 @@ def standard_error(errors: np.ndarray) -> float:
     """The standard error of the mean of errors (n_seeds, n): over the n cases, whose mean over seeds is taken, and over
     the seeds; the two are independent, so their squares add. One case has none."""
     both = [errors.mean(axis=0), errors.mean(axis=1)]
-    return float(np.hypot.reduce([own.std(ddof=1) / np.sqrt(len(own)) for own in both if len(own) > 1]))
+    return float(np.hypot.reduce([sample.std(ddof=1) / np.sqrt(len(sample)) for sample in both if len(sample) > 1]))
 
 
 def axes(config: TrainingConfig, auto: Sequence[str], n_pairs: int, dim: int, n_modalities: int) -> dict:
@@ -94,7 +94,7 @@ def axes(config: TrainingConfig, auto: Sequence[str], n_pairs: int, dim: int, n_
     most = widths[-1] // n_modalities
     if min(ks) > most:
         raise ValueError(f"k: {min(ks)} exceeds the {most} latents that a modality gets at most")
-    widths = [own for own in widths if min(ks) <= own // n_modalities]
+    widths = [width for width in widths if min(ks) <= width // n_modalities]
     return {"latents": widths, "k": [k for k in ks if k <= widths[0] // n_modalities]}
 
 
@@ -108,9 +108,9 @@ def search(config: TrainingConfig, found_on: Mapping[str, Sequence[int]], trials
     config = replace(config, k=ks[len(ks) // 2])
     for axis, values in found_on.items():
         configs = [replace(config, **{axis: value}) for value in values]
-        new = [own for own in configs if own not in tried]
-        tried |= zip(new, trials([("separated", own) for own in new]), strict=True)
-        table = _lines("separated", axis, configs, [tried[own] for own in configs])
+        new = [config for config in configs if config not in tried]
+        tried |= zip(new, trials([("separated", config) for config in new]), strict=True)
+        table = _lines("separated", axis, configs, [tried[config] for config in configs])
         place = one_standard_error(table)
         table.loc[place, "chosen"] = True
         tables.append(table)
@@ -121,8 +121,11 @@ def search(config: TrainingConfig, found_on: Mapping[str, Sequence[int]], trials
 def _lines(
     method: str, axis: str, configs: Iterable[TrainingConfig], found: Iterable[Mapping[str, float]]
 ) -> pd.DataFrame:
-    about = [{"method": method, "axis": axis, "k": own.k, "latents": own.latents, "chosen": False} for own in configs]
-    return pd.DataFrame([of | dict(own) for of, own in zip(about, found, strict=True)])
+    about = [
+        {"method": method, "axis": axis, "k": config.k, "latents": config.latents, "chosen": False}
+        for config in configs
+    ]
+    return pd.DataFrame([of | dict(loss) for of, loss in zip(about, found, strict=True)])
 
 
 def one_standard_error(table: pd.DataFrame) -> int:
@@ -141,7 +144,7 @@ def search_weight(method: str, config: TrainingConfig, trials: Trials) -> pd.Dat
     is within one standard error of that without any. Where none is free it is 0.
     """
     configs = {weight: replace(config, **{method: weight}) for weight in (0.0, *WEIGHTS)}
-    table = _lines(method, "weight", configs.values(), trials([(method, own) for own in configs.values()]))
+    table = _lines(method, "weight", configs.values(), trials([(method, config) for config in configs.values()]))
     table["weight"] = list(configs)
     table.loc[largest_free(table), "chosen"] = True
     return table
@@ -164,7 +167,7 @@ def budget(config: TrainingConfig, auto: Sequence[str], n_pairs: int, dim: int, 
     largest = replace(config, k=max(found_on["k"]), latents=max(found_on["latents"]), patience=0)
     rows = dict.fromkeys(map(str, range(n_modalities)), np.arange(4 * config.batch_size))
     rng = np.random.default_rng(0)
-    arrays = {m: rng.standard_normal((len(own), dim), dtype=np.float32) for m, own in rows.items()}
+    arrays = {m: rng.standard_normal((len(ids), dim), dtype=np.float32) for m, ids in rows.items()}
     for epochs in (1, 5):  # the first is for what is slow but once
         began = time.perf_counter()
         train_saes("separated", arrays, rows, replace(largest, epochs=epochs), seed=1)

@@ -77,17 +77,17 @@ def interval(differences: np.ndarray, units: Sequence | None = None) -> dict[str
     if units is not None:
         codes, names = pd.factorize(np.asarray(units))
         sums = np.zeros((len(table), len(names)))
-        for row, own in zip(sums, table, strict=True):
-            np.add.at(row, codes, own)
+        for row, scores in zip(sums, table, strict=True):
+            np.add.at(row, codes, scores)
         table = sums / np.bincount(codes)
-    parts = [own for own in (table.mean(axis=1), table.mean(axis=0)) if len(own) > 1]
-    mean, squares = float(table.mean()), [own.var(ddof=1) / len(own) for own in parts]
+    parts = [part for part in (table.mean(axis=1), table.mean(axis=0)) if len(part) > 1]
+    mean, squares = float(table.mean()), [part.var(ddof=1) / len(part) for part in parts]
     if not parts:
         return {"difference": mean, "low": np.nan, "high": np.nan}
     error = np.sqrt(sum(squares))
     if error == 0:
         return {"difference": mean, "low": mean, "high": mean}
-    freedom = sum(squares) ** 2 / sum(own**2 / (len(of) - 1) for own, of in zip(squares, parts, strict=True))
+    freedom = sum(squares) ** 2 / sum(square**2 / (len(of) - 1) for square, of in zip(squares, parts, strict=True))
     margin = float(t.ppf(0.975, freedom) * error)
     return {"difference": mean, "low": mean - margin, "high": mean + margin}
 

@@ -165,8 +165,10 @@ def labelled_concepts(
     """
     owners = {"image": pairs.drop_duplicates("image"), "text": pairs.drop_duplicates("text")}
     columns = (owners["image"]["concepts"], owners["text"]["mentions"])
-    labels = [[[label for label in row if not label.startswith(_FOLLOWING)] for row in own] for own in columns]
-    counts = pd.concat([pd.Series(own).explode().value_counts() for own in labels], axis=1).min(axis=1, skipna=False)
+    labels = [[[label for label in row if not label.startswith(_FOLLOWING)] for row in column] for column in columns]
+    counts = pd.concat([pd.Series(column).explode().value_counts() for column in labels], axis=1).min(
+        axis=1, skipna=False
+    )
     if not (counts >= 5 * least).any():  # so many that each half has `least` of them
         return pd.DataFrame(columns=["kind", *_COLUMNS])
     table = concept_cosines(image[owners["image"]["image"]], text[owners["text"]["text"]], *labels, seed, least)
@@ -177,9 +179,9 @@ def labelled_concepts(
 def presence_of(labels: Labels, concepts: Sequence[str]) -> sparse.csr_array:
     """(n, c) float64: 1 where a row carries a concept."""
     place = {concept: column for column, concept in enumerate(concepts)}
-    rows = [sorted({place[label] for label in own if label in place}) for own in labels]
+    rows = [sorted({place[label] for label in row if label in place}) for row in labels]
     pointers = np.cumsum([0, *map(len, rows)])
-    columns = np.array([column for own in rows for column in own], dtype=np.int64)
+    columns = np.array([column for row in rows for column in row], dtype=np.int64)
     return sparse.csr_array((np.ones(len(columns)), columns, pointers), shape=(len(rows), len(concepts)))
 
 

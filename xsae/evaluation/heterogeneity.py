@@ -38,7 +38,7 @@ def compare(
         for modality in (reference, *others)
         for a, b in combinations(seeds, 2)
     ]
-    alive = {key: np.asarray(own.count_nonzero(axis=0)) > 0 for key, own in codes.items()}
+    alive = {key: np.asarray(of.count_nonzero(axis=0)) > 0 for key, of in codes.items()}
     for comparison, modality, one, other in planned:
         settings = {"comparison": comparison, "modality": modality, "seed": one[1], "other_seed": other[1]}
         dictionaries = directions[one], directions[other]
@@ -168,8 +168,8 @@ def controls(gaps: pd.DataFrame, modalities: Sequence[str]) -> Iterator[tuple[di
     cross = gaps[gaps["comparison"] == "cross_modal"]
     reference, *others = modalities
     for other in others:
-        own = cross[cross["modality"] == other] if len(others) > 1 else cross
-        for modality, (seed, of_seed) in product((reference, other), own.groupby("seed")):
+        table = cross[cross["modality"] == other] if len(others) > 1 else cross
+        for modality, (seed, of_seed) in product((reference, other), table.groupby("seed")):
             name = f"same_modality_{modality}"
             control = gaps[(gaps["comparison"] == name) & gaps[["seed", "other_seed"]].eq(seed).any(axis=1)]
             yield {"control": name, "modality": other, "seed": seed}, gap_at_equal_correlation(of_seed, control)

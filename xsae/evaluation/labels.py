@@ -67,6 +67,6 @@ def purity(codes: sparse.csr_array, labels: Labels, concepts: Sequence[str], of_
         latent that has no label or does not fire.
     """
     mass = (codes.T @ presence_of(labels, concepts)).toarray()
-    own, every = mass[np.arange(len(of_latents)), of_latents], np.asarray(codes.sum(axis=0), dtype=np.float64)
+    carried, every = mass[np.arange(len(of_latents)), of_latents], np.asarray(codes.sum(axis=0), dtype=np.float64)
     known = (of_latents >= 0) & (every > 0)
-    return np.divide(own, every, out=np.full(len(own), np.nan), where=known)
+    return np.divide(carried, every, out=np.full(len(carried), np.nan), where=known)

@@ -48,7 +48,7 @@ def match_statistics(
     alive = [float(np.count_nonzero(codes.count_nonzero(axis=0))) for codes in (reference_codes, other_codes)]
     return {
         "latents": len(alignment.permutation_),
-        **{f"alive_{name}": own for name, own in zip(names, alive, strict=True)},
+        **{f"alive_{name}": flags for name, flags in zip(names, alive, strict=True)},
         "matched": len(found),
         "mean_correlation": found.mean(),
         "noise_floor": floor,

@@ -47,9 +47,9 @@ def monosemanticity(codes: sparse.csr_array, judge: np.ndarray) -> np.ndarray:
     for start in range(0, n, _BLOCK):
         rows = slice(start, start + _BLOCK)
         total += weights[rows].T @ unit_directions(judge[rows], f"monosemanticity: judge, counted from row {start}")
-    own = np.asarray(weights.power(2).sum(axis=0))  # the pairs n = m, whose similarity is 1
-    similarity = np.square(total).sum(axis=1) - own
-    weight = np.square(np.asarray(weights.sum(axis=0))) - own
+    itself = np.asarray(weights.power(2).sum(axis=0))  # the pairs n = m, whose similarity is 1
+    similarity = np.square(total).sum(axis=1) - itself
+    weight = np.square(np.asarray(weights.sum(axis=0))) - itself
     defined = weights.count_nonzero(axis=0) >= 2
     score = np.divide(similarity, weight, out=np.full(latents, np.nan), where=defined)
     return np.clip(score, -1.0, 1.0)  # rounding may pass 1 by an ulp

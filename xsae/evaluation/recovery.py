@@ -36,12 +36,12 @@ def recovery(method, data) -> dict[str, float]:
     figures = [
         {
             "CR": collapse_rate(shared[reference], shared[m], method.directions(reference), method.directions(m)),
-            "ESim": code_similarity(*(method.transform(own, held_out[own]) for own in (reference, m))),
-            "FSim": code_similarity(*(method.transform(own, shared[own]) for own in (reference, m))),
+            "ESim": code_similarity(*(method.transform(side, held_out[side]) for side in (reference, m))),
+            "FSim": code_similarity(*(method.transform(side, shared[side]) for side in (reference, m))),
         }
         for m in others
     ]
-    mean = {name: float(np.mean([own[name] for own in figures])) for name in figures[0]}
+    mean = {name: float(np.mean([seen[name] for seen in figures])) for name in figures[0]}
     return {"CR": mean["CR"], "RE": float(np.mean(re)), "GRE": float(np.mean(gre)), **mean}
 
 

@@ -88,8 +88,8 @@ def chance(query_ids: Sequence, gallery_ids: Sequence, ks: Sequence[int] = (1, 5
     """
     _check(ks)
     query_owner, gallery_owner = _owners(query_ids, gallery_ids)
-    own = np.bincount(gallery_owner[gallery_owner >= 0])[query_owner]
-    return {f"R@{k}": hit_probability(own, len(gallery_owner), k) for k in ks}
+    partners = np.bincount(gallery_owner[gallery_owner >= 0])[query_owner]
+    return {f"R@{k}": hit_probability(partners, len(gallery_owner), k) for k in ks}
 
 
 def _check(ks: Sequence[int]) -> None:

@@ -45,8 +45,8 @@ class HeldOut:
 
 def carriers(labels: Sequence[Sequence[str]], concepts: Sequence[str]) -> dict[str, np.ndarray]:
     """Which of n rows carry each concept: concept -> bool (n,). labels: per row the concepts that it carries."""
-    sets = [frozenset(own) for own in labels]
-    return {concept: np.array([concept in own for own in sets], dtype=bool) for concept in concepts}
+    sets = [frozenset(row) for row in labels]
+    return {concept: np.array([concept in row for row in sets], dtype=bool) for concept in concepts}
 
 
 def steerable(*labels: Sequence[Sequence[str]], least: int = 1) -> list[str]:
@@ -54,12 +54,12 @@ def steerable(*labels: Sequence[Sequence[str]], least: int = 1) -> list[str]:
 
     A mean average precision over a few relevant items is mostly chance.
     """
-    counts = [Counter(concept for row in own for concept in set(row)) for own in labels]
+    counts = [Counter(concept for row in rows for concept in set(row)) for rows in labels]
     common = set.intersection(*map(set, counts))
     return sorted(
         concept
         for concept in common
-        if all(least <= count[concept] < len(own) for count, own in zip(counts, labels, strict=True))
+        if all(least <= count[concept] < len(rows) for count, rows in zip(counts, labels, strict=True))
     )
 
 

@@ -20,7 +20,7 @@ def concepts_of(pairs: Sequence[pd.DataFrame], kinds: Sequence[str]) -> list[str
 
     pairs: with `concepts`, what an image holds, and `mentions`, what its caption names; a concept is `<kind>:<name>`.
     """
-    labels = [own[side] for own in pairs for side in ("concepts", "mentions")]
+    labels = [table[side] for table in pairs for side in ("concepts", "mentions")]
     least = min(LEAST, min(map(len, labels)) // 100)
     return [concept for concept in steerable(*labels, least=least) if concept.split(":")[0] in kinds]
 

@@ -47,13 +47,11 @@ def variants(
     Raises:
         ValueError: widths differ.
     """
-    widths = {own.shape[1] for own in codes.values()} | {len(mean) for mean in means.values()} | {len(frequent)}
+    widths = {of.shape[1] for of in codes.values()} | {len(mean) for mean in means.values()} | {len(frequent)}
     if len(widths) > 1:
         raise ValueError(f"variants: widths {sorted(widths)} found; codes, means and frequent are of one L")
     kept = np.flatnonzero(~frequent)
-    active = np.any([own.count_nonzero(axis=0) > 0 for own in codes.values()], axis=0)
+    active = np.any([of.count_nonzero(axis=0) > 0 for of in codes.values()], axis=0)
     active |= np.any([np.asarray(means[m]) != 0 for m in codes], axis=0)
-    centred = {
-        m: own[:, active].toarray().astype(np.float32) - np.float32(means[m][active]) for m, own in codes.items()
-    }
-    return {"raw": dict(codes), "without frequent": {m: own[:, kept] for m, own in codes.items()}, "centred": centred}
+    centred = {m: of[:, active].toarray().astype(np.float32) - np.float32(means[m][active]) for m, of in codes.items()}
+    return {"raw": dict(codes), "without frequent": {m: of[:, kept] for m, of in codes.items()}, "centred": centred}

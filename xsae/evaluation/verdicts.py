@@ -51,29 +51,29 @@ def of_run(tables: Tables, queries: Mapping[tuple[str, str], int]) -> pd.DataFra
 def _groups(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[dict[str, str], str, pd.DataFrame]]:
     """The settings backbone and modality of a table's parts, how the claim's text names the latter, and the part."""
     by = ["backbone", *(c for c in ("modality", *columns) if c in frame)]
-    for values, own in frame.groupby(by, sort=False):
+    for values, group in frame.groupby(by, sort=False):
         named = [str(value) for value in values[1:]]
-        yield {"backbone": values[0]}, f" ({', '.join(named)})" if named else "", own
+        yield {"backbone": values[0]}, f" ({', '.join(named)})" if named else "", group
 
 
 def _closer(gaps: pd.DataFrame) -> Iterator[dict]:
     cross = gaps.query("comparison == 'cross_modal' and correlation >= 0")
-    for on, which, own in _groups(cross):
-        falls = [-one["correlation"].corr(one["gap"], method="spearman") for _, one in own.groupby("seed")]
+    for on, which, group in _groups(cross):
+        falls = [-one["correlation"].corr(one["gap"], method="spearman") for _, one in group.groupby("seed")]
         claim = f"1 matched directions come closer as correlation rises{which}"
         yield over_seeds(claim, falls, "-Spearman's rho(correlation, gap)", **on)
 
 
 def _further(controls: pd.DataFrame) -> Iterator[dict]:
-    for on, which, own in _groups(controls.query("metric == 'difference'")):
-        nearest = own.groupby("seed")["value"].min().dropna().tolist()
+    for on, which, group in _groups(controls.query("metric == 'difference'")):
+        nearest = group.groupby("seed")["value"].min().dropna().tolist()
         claim = f"1 matched directions are further apart across modalities than between seeds{which}"
         yield over_seeds(claim, nearest, "gap at equal correlation: cross-modal - the larger control", **on)
 
 
 def _concepts(directions: pd.DataFrame) -> Iterator[dict]:
-    for on, _, own in _groups(directions):
-        short = (own["ceiling"] - own["cosine"]).to_numpy()
+    for on, _, group in _groups(directions):
+        short = (group["ceiling"] - group["cosine"]).to_numpy()
         error = short.std(ddof=1) / np.sqrt(len(short)) if len(short) > 1 else np.nan
         found = {"difference": short.mean(), "low": short.mean() - 1.96 * error, "high": short.mean() + 1.96 * error}
         claim = "1 a labelled concept has another direction in text than in images"
@@ -94,11 +94,11 @@ def _synthetic(sweep: pd.DataFrame) -> Iterator[dict]:
 
 
 def _reconstruction(losses: pd.DataFrame) -> Iterator[dict]:
-    for (name, start, modality), own in losses.query("metric == 'loss'").groupby(
+    for (name, start, modality), group in losses.query("metric == 'loss'").groupby(
         ["backbone", "bias_start", "modality"], sort=False
     ):
         for other in ("shared", "shared_bias"):
-            better = paired(own, better=other, worse="separated")
+            better = paired(group, better=other, worse="separated")
             claim = f"3 separated reconstructs better than {other} ({modality})"
             yield over_seeds(claim, better, f"loss: {other} - separated", backbone=name, bias_start=start)
 
@@ -108,8 +108,8 @@ def _leads(does: str, metric: str, where: str, *settings: str):
 
     def judge(intervals: pd.DataFrame) -> Iterator[dict]:
         by = ["backbone", *settings, "other", "comparison", "bias_start", "other_start"]
-        for values, own in intervals.query(where).groupby(by, sort=False):
-            about, found = dict(zip(by, values, strict=True)), own.set_index("metric")["value"]
+        for values, group in intervals.query(where).groupby(by, sort=False):
+            about, found = dict(zip(by, values, strict=True)), group.set_index("metric")["value"]
             of = ", ".join([*(about[name] for name in settings), *([] if about["comparison"] == "same start" else
                             [about["comparison"]])])  # fmt: skip
             claim = f"4 posthoc {does} {about['other']}" + (f" ({of})" if of else "")
@@ -124,8 +124,8 @@ def _leads(does: str, metric: str, where: str, *settings: str):
 
 def _steering(intervals: pd.DataFrame) -> Iterator[dict]:
     by = ["backbone", "gallery", "measure", "other", "bias_start"]
-    for values, own in intervals.groupby(by, sort=False):
-        about, found = dict(zip(by, values, strict=True)), own.set_index("metric")["value"]
+    for values, group in intervals.groupby(by, sort=False):
+        about, found = dict(zip(by, values, strict=True)), group.set_index("metric")["value"]
         claim = f"4 posthoc steers better than {about['other']} ({about['gallery']}, {about['measure']})"
         on = {"backbone": about["backbone"], "bias_start": about["bias_start"]}
         yield verdict(claim, found, int(found["seeds"]), f"mAP: posthoc - {about['other']}", **on)
@@ -134,14 +134,14 @@ def _steering(intervals: pd.DataFrame) -> Iterator[dict]:
 def _unaligned(retrieval: pd.DataFrame, queries: Mapping[tuple[str, str], int]) -> Iterator[dict]:
     first = retrieval.query("metric == 'R@1' and variant == 'raw'")
     by = ["backbone", "direction", "bias_start"]
-    for (name, direction, start), own in first.query("method == 'separated'").groupby(by, sort=False):
+    for (name, direction, start), group in first.query("method == 'separated'").groupby(by, sort=False):
         [chance] = first.query("method == 'chance' and backbone == @name and direction == @direction")["value"]
         claim, n = f"4 separated without alignment is at chance ({direction})", queries[name, direction]
-        yield at_chance(claim, own["value"].tolist(), chance, n, backbone=name, bias_start=start)
+        yield at_chance(claim, group["value"].tolist(), chance, n, backbone=name, bias_start=start)
 
 
 def _ablations(table: pd.DataFrame) -> Iterator[dict]:
-    for (name, variant), own in table.query("norm == 'unit'").groupby(["backbone", "variant"], sort=False):
+    for (name, variant), group in table.query("norm == 'unit'").groupby(["backbone", "variant"], sort=False):
         for metric, other, ours, does in (
             ("RE", "shared", "separated", "separated reconstructs"),
             ("RE", "shared_bias", "separated", "separated reconstructs"),
@@ -149,7 +149,7 @@ def _ablations(table: pd.DataFrame) -> Iterator[dict]:
             ("R@1", "shared_bias", "posthoc", "posthoc retrieves"),
         ):
             better, worse = (other, ours) if metric == "RE" else (ours, other)
-            ahead = paired(own.query("metric == @metric"), better, worse)
+            ahead = paired(group.query("metric == @metric"), better, worse)
             claim = f"5 {does} better than {other} ({variant})"
             yield over_seeds(claim, ahead, f"{metric}: {better} - {worse}", backbone=name)
 
@@ -158,13 +158,13 @@ def _alignments(table: pd.DataFrame) -> Iterator[dict]:
     """Ours, beyond the paper: a few partners against one, and against maps that mix all latents."""
     first = table.query("metric == 'R@1'").rename(columns={"method": "autoencoders", "alignment": "method"})
     of_paper = []
-    for (name, start, direction), own in first.groupby(["backbone", "bias_start", "direction"], sort=False):
+    for (name, start, direction), group in first.groupby(["backbone", "bias_start", "direction"], sort=False):
         for ours in ("partners", "partners_both_sides"):
             for other in ("hungarian", "procrustes", "cca", "ridge"):
                 claim = f"6 {ours} retrieves better than {other} ({direction})"
-                ahead = paired(own, ours, other)
+                ahead = paired(group, ours, other)
                 yield over_seeds(claim, ahead, f"R@1: {ours} - {other}", backbone=name, bias_start=start)
-        of_paper.append(paired(own, "partners", "hungarian"))
+        of_paper.append(paired(group, "partners", "hungarian"))
     claim = "6 partners retrieves better than hungarian everywhere (every backbone, both ways)"
     yield over_seeds(
         claim, np.min(of_paper, axis=0), "R@1: partners - hungarian, the smallest of a seed", backbone="all"
@@ -175,8 +175,8 @@ def _trained_as_one(table: pd.DataFrame) -> Iterator[dict]:
     """A few partners against methods whose latents are in one order by their training."""
     of_methods = table.query("direction == direction and direction != ''")
     of_methods = of_methods[of_methods["method"].isin(beyond.TRAINED)]
-    for (name, direction, method), own in of_methods.groupby(["backbone", "direction", "method"], sort=False):
-        found = own.set_index("metric")["value"]
+    for (name, direction, method), group in of_methods.groupby(["backbone", "direction", "method"], sort=False):
+        found = group.set_index("metric")["value"]
         claim = f"6 partners retrieves better than {method} ({direction})"
         yield verdict(claim, found, int(found["seeds"]), f"R@1, centred: partners - {method}", backbone=name)
 
@@ -184,7 +184,7 @@ def _trained_as_one(table: pd.DataFrame) -> Iterator[dict]:
 def _false_matches(table: pd.DataFrame) -> Iterator[dict]:
     """Of matches called significant at a false discovery rate of 5 %, at most so many are false."""
     for metric, what in (("precision", "are false"), ("same_first", "are false by the stricter count")):
-        for pairs, own in table.query("metric == @metric").groupby("pairs"):
-            if own["value"].notna().all():  # with few pairs no match is significant
+        for pairs, group in table.query("metric == @metric").groupby("pairs"):
+            if group["value"].notna().all():  # with few pairs no match is significant
                 claim = f"6 at most 5 % of significant matches {what} ({pairs} pairs)"
-                yield over_seeds(claim, own["value"] - 0.95, f"{metric} - .95", backbone="synthetic")
+                yield over_seeds(claim, group["value"] - 0.95, f"{metric} - .95", backbone="synthetic")

@@ -73,12 +73,12 @@ def _right_classes(labels: Sequence[int | Collection[int]], n_classes: int) -> s
     """The labels as a bool (n, c) array."""
     if len(labels) == 0:
         raise ValueError("zeroshot: labels is empty; at least one image is needed")
-    sets = [sorted(set(own)) if isinstance(own, Collection) else [own] for own in labels]
-    for row, own in enumerate(sets):
-        if not own:
+    sets = [sorted(set(classes)) if isinstance(classes, Collection) else [classes] for classes in labels]
+    for row, classes in enumerate(sets):
+        if not classes:
             raise ValueError(f"zeroshot: labels has no class in row {row}; leave images without one out")
-        if own[0] < 0 or own[-1] >= n_classes:
-            raise ValueError(f"zeroshot: labels has {own} in row {row}; classes are 0..{n_classes - 1}")
+        if classes[0] < 0 or classes[-1] >= n_classes:
+            raise ValueError(f"zeroshot: labels has {classes} in row {row}; classes are 0..{n_classes - 1}")
     columns = np.concatenate(sets)
     pointers = np.cumsum([0, *map(len, sets)])
     return sparse.csr_array((np.ones(len(columns), bool), columns, pointers), shape=(len(sets), n_classes))

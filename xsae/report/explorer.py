@@ -47,7 +47,7 @@ def pictures(store: EmbeddingStore, embeddings: str = "") -> np.ndarray | None:
 
 def table(views: Sequence[tuple[Settings, View]]) -> pd.DataFrame:
     """The matches that are shown, a line each: `backbone`, `method`, `bias_start`, `seed`, and `View.matches`."""
-    return pd.concat([own.matches.assign(**settings) for settings, own in views], ignore_index=True)
+    return pd.concat([view.matches.assign(**settings) for settings, view in views], ignore_index=True)
 
 
 def page(
@@ -63,13 +63,13 @@ def page(
     items, which all stores have in common; ValueError where they have not. The same arguments give the same page.
     """
     store, *others = stores.values()
-    if any(not items(store)[["caption"]].equals(items(own)[["caption"]]) for own in others):
+    if any(not items(store)[["caption"]].equals(items(another)[["caption"]]) for another in others):
         raise ValueError(
             f"explorer: the stores of {', '.join(stores)} hold out different pairs; one page shows one set"
         )
     sheet, about = _sheet(shown) if shown is not None else ("", None)
     data = {"alphas": list(alphas), "modalities": store.modalities, "picture": about, **_items(items(store))}
-    data["views"] = [_view(settings, own, store.modalities[0]) for settings, own in views]
+    data["views"] = [_view(settings, view, store.modalities[0]) for settings, view in views]
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return templates.render(
         "explorer.html",
@@ -85,7 +85,7 @@ def page(
 
 def _sample(store: EmbeddingStore, views: Sequence[tuple[Settings, View]]) -> str:
     """What is left out, in words; nothing if nothing is."""
-    said, most = [], max(own.of for _, own in views)
+    said, most = [], max(view.of for _, view in views)
     if most > MOST_MATCHES:
         said.append(f"{MOST_MATCHES} matches of up to {most}, taken evenly from the strongest to the weakest")
     if len(items(store)) == MOST_ITEMS:
@@ -99,31 +99,31 @@ def _items(shown: pd.DataFrame) -> dict[str, Any]:
     holds = shown[LABELS["image"]].tolist() if LABELS["image"] in shown else []
     concepts = sorted(set().union(*holds)) if holds else []
     place = {concept: number for number, concept in enumerate(concepts)}
-    cut = [own if len(own) <= LONGEST else own[:LONGEST] + "…" for own in captions]
-    return {"captions": cut, "concepts": concepts, "holds": [sorted(place[label] for label in own) for own in holds]}
+    cut = [caption if len(caption) <= LONGEST else caption[:LONGEST] + "…" for caption in captions]
+    return {"captions": cut, "concepts": concepts, "holds": [sorted(place[label] for label in row) for row in holds]}
 
 
-def _view(settings: Settings, own: View, reference: str) -> dict[str, Any]:
+def _view(settings: Settings, view: View, reference: str) -> dict[str, Any]:
     """A view as the page reads it: columns, and of what each side has a pair, the reference's first."""
-    sides, matches = (reference, settings["modality"]), own.matches
+    sides, matches = (reference, settings["modality"]), view.matches
     return {
         **{name: settings[name] for name in ("backbone", "method", "seed", "modality")},
         "title": METHODS[settings["method"]].label,
-        "of": own.of,
-        "floor": _rounded(own.floor),
+        "of": view.of,
+        "floor": _rounded(view.floor),
         "latent": matches["latent"].tolist(),
         "partner": matches["partner"].tolist(),
         **{name: _rounded(matches[name]) for name in ("correlation", "gap")},
         "label": [matches[f"{m}_label"].tolist() for m in sides],
         **{name: [_rounded(matches[f"{m}_{name}"]) for m in sides] for name in ("purity", "rate")},
-        **{name: [getattr(own, name)[m] for m in sides] for name in ("top",)},
-        "activation": [[_rounded(values) for values in own.activation[m]] for m in sides],
-        "histogram": [own.histogram[m].tolist() for m in sides],
-        "largest": [_rounded(own.largest[m]) for m in sides],
-        "places": [_rounded(place) for place in own.places],
+        **{name: [getattr(view, name)[m] for m in sides] for name in ("top",)},
+        "activation": [[_rounded(values) for values in view.activation[m]] for m in sides],
+        "histogram": [view.histogram[m].tolist() for m in sides],
+        "largest": [_rounded(view.largest[m]) for m in sides],
+        "places": [_rounded(place) for place in view.places],
         "steered": [
             {name: _rounded(value) if name in ("preservation", "mAP") else value for name, value in steered.items()}
-            for steered in own.steered
+            for steered in view.steered
         ],
     }
 
@@ -143,8 +143,8 @@ def _sheet(shown: np.ndarray) -> tuple[str, dict[str, int]]:
     columns = int(np.ceil(np.sqrt(len(shown))))
     sheet = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height))
     for place, picture in enumerate(shown):
-        own = Image.fromarray(picture).resize((width, height)) if scale < 1 else Image.fromarray(picture)
-        sheet.paste(own, (place % columns * width, place // columns * height))
+        small = Image.fromarray(picture).resize((width, height)) if scale < 1 else Image.fromarray(picture)
+        sheet.paste(small, (place % columns * width, place // columns * height))
     file = io.BytesIO()
     sheet.save(file, "WEBP", quality=40, method=4)
     uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -80,11 +80,11 @@ def view(method: Method, store: EmbeddingStore, other: str, alphas: Sequence[flo
     every = alignment.matches().assign(gap=gaps["gap"])
     every = every.sort_values("correlation", ascending=False, kind="stable", ignore_index=True)
     matches = every.iloc[_evenly(len(every), MOST_MATCHES)].reset_index(drop=True)
-    own = {m: matches[name].to_numpy() for m, name in zip(sides, ("latent", "partner"), strict=True)}
-    held_out = {m: plain[m][shown[m].to_numpy()][:, own[m]].tocsc() for m in sides}
+    latents = {m: matches[name].to_numpy() for m, name in zip(sides, ("latent", "partner"), strict=True)}
+    held_out = {m: plain[m][shown[m].to_numpy()][:, latents[m]].tocsc() for m in sides}
     for m in sides:
-        matches[f"{m}_rate"] = firing_rates(codes[m])[own[m]]
-    concepts = _labelled(matches, {m: codes[m][:, own[m]] for m in sides}, held_out, train, shown)
+        matches[f"{m}_rate"] = firing_rates(codes[m])[latents[m]]
+    concepts = _labelled(matches, {m: codes[m][:, latents[m]] for m in sides}, held_out, train, shown)
     tops = {m: _top(held_out[m], n) for m, n in zip(sides, (PICTURES, CAPTIONS), strict=True)}
     counts = {m: _histogram(held_out[m]) for m in sides}
     return View(
@@ -95,7 +95,7 @@ def view(method: Method, store: EmbeddingStore, other: str, alphas: Sequence[flo
         activation={m: activation for m, (_, activation) in tops.items()},
         histogram={m: count for m, (count, _) in counts.items()},
         largest={m: largest for m, (_, largest) in counts.items()},
-        places=_map(*(method.saes[m].directions[own[m]] for m in sides)),
+        places=_map(*(method.saes[m].directions[latents[m]] for m in sides)),
         steered=_all_steered(method, store, matches, shown, concepts, alphas, seed),
     )
 
@@ -129,10 +129,10 @@ def _top(codes: sparse.csc_array, most: int) -> tuple[list[list[int]], list[list
     """Per latent the rows that fire it most, of equal ones the first, and their activations; fewer where fewer do."""
     rows, values = [], []
     for column in range(codes.shape[1]):
-        own = slice(*codes.indptr[column : column + 2])
-        order = np.lexsort((codes.indices[own], -codes.data[own]))[:most]
-        rows.append(codes.indices[own][order].tolist())
-        values.append(codes.data[own][order].tolist())
+        entries = slice(*codes.indptr[column : column + 2])
+        order = np.lexsort((codes.indices[entries], -codes.data[entries]))[:most]
+        rows.append(codes.indices[entries][order].tolist())
+        values.append(codes.data[entries][order].tolist())
     return rows, values
 
 
@@ -198,8 +198,8 @@ def _steered(
     free = steering.images_without(carries, seed)
     rows = free[_evenly(len(free), STEERED)]
     start = latent % len(rows)  # not one and the same item for all latents
-    own = codes[rows]
-    steered = np.stack([steering.steer(own, latent, alpha, *decoder) for alpha in alphas])  # (alphas, rows, d)
+    chosen = codes[rows]
+    steered = np.stack([steering.steer(chosen, latent, alpha, *decoder) for alpha in alphas])  # (alphas, rows, d)
     similarity = (steered.reshape(-1, x.shape[1]) @ x.T).reshape(*steered.shape[:2], len(x))
     return {
         "start": int(rows[start]),

@@ -52,8 +52,8 @@ class _Codes:
         return {m: codes[first] for m, codes in self.train.items()}
 
     def recall(self, alignment: LinearAlignment, other: str) -> dict[str, dict[str, float]]:
-        own = [{m: of[m] for m in (self.reference, other)} for of in (self.means, self.test, self.ids)]
-        return recall_both_ways(alignment, *own)
+        of_modality = [{m: of[m] for m in (self.reference, other)} for of in (self.means, self.test, self.ids)]
+        return recall_both_ways(alignment, *of_modality)
 
 
 def align(
@@ -82,8 +82,8 @@ def align(
             figures = sparsity(alignment, codes.test[other])
             for ask in questions:
                 figures |= ask(alignment)
-            for direction, own in ({"": figures} | codes.recall(alignment, other)).items():
-                rows += [(other, name, direction, metric, value) for metric, value in own.items()]
+            for direction, recalls in ({"": figures} | codes.recall(alignment, other)).items():
+                rows += [(other, name, direction, metric, value) for metric, value in recalls.items()]
     return pd.DataFrame(rows, columns=["other", "alignment", "direction", "metric", "value"])
 
 
@@ -112,15 +112,15 @@ def _steered(codes: _Codes, kinds: Sequence[str], alphas: Sequence[float], seed:
     """`steering_figures` of the protocol of notebook 05, pushed where the alignment says."""
     train, test = (first_captions(codes.store, split) for split in ("train", "test"))
     concepts = concepts_of([train, test], kinds)
-    naming, own = carriers(train["mentions"], concepts), held_out(codes.store, concepts)
+    naming, images = carriers(train["mentions"], concepts), held_out(codes.store, concepts)
     text = codes.method.transform("text", codes.store["text"][train["text"].to_numpy()])
     image, dictionary = codes.method.saes["image"], codes.method.directions("image")
-    decoded = image.inverse_transform(image.transform(own.images))
+    decoded = image.inverse_transform(image.transform(images.images))
 
     def ask(alignment: LinearAlignment) -> dict[str, float]:
         pushed = steering_directions(alignment, text, naming, dictionary, seed)
         return steering_figures(
-            steer_concepts_along(directions=pushed, held_out=own, alphas=alphas, seed=seed, pushed=decoded)
+            steer_concepts_along(directions=pushed, held_out=images, alphas=alphas, seed=seed, pushed=decoded)
         )
 
     return ask
@@ -132,10 +132,10 @@ def judge(run: str, backbone: str, bias_start: str, method: str, seed: int) -> p
     `pairs`: `paired`, or `shuffled`, where there is nothing to find.
     """
     codes, rows = _Codes(run, backbone, bias_start, method, seed), []
-    own = codes.independent()
-    a = own[codes.reference]
+    codes_apart = codes.independent()
+    a = codes_apart[codes.reference]
     for other in codes.others:
-        for pairs, b in (("paired", own[other]), ("shuffled", shuffled(own[other]))):
+        for pairs, b in (("paired", codes_apart[other]), ("shuffled", shuffled(codes_apart[other]))):
             matches = significant_matches(Alignment().fit(a, b), a, b)
             called = matches[matches["significant"]]
             rows.append((other, pairs, "", "matches", len(matches)))
@@ -153,8 +153,8 @@ def curve(run: str, backbone: str, bias_start: str, method: str, seed: int) -> p
             for name, alignment in CURVED.items():
                 fitted = alignment().fit(train[codes.reference][chosen], train[other][partners])
                 rows += [
-                    (other, name, pairs, share, direction, own["R@1"])
-                    for direction, own in codes.recall(fitted, other).items()
+                    (other, name, pairs, share, direction, recalls["R@1"])
+                    for direction, recalls in codes.recall(fitted, other).items()
                 ]
     return pd.DataFrame(rows, columns=["other", "alignment", "pairs", "shuffled", "direction", "value"])
 

@@ -183,7 +183,7 @@ def load_config(
         values |= {"sources": [], "classes": "", "models": {}, "extraction_jobs": 1, "retrain": False}
         values = {"patience": 3, "skip": ["07_ablations"]} | values
     if modalities:
-        values["modalities"] = [own.strip() for own in modalities.split(",")]
+        values["modalities"] = [modality.strip() for modality in modalities.split(",")]
     if latents is not None:
         values["latents"] = latents
     if only:

@@ -53,12 +53,12 @@ def main() -> int:
             kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     given = vars(parser.parse_args())
-    own = {name: given.pop(name) for name in ("store", "method", "seed", "out")}
+    asked = {name: given.pop(name) for name in ("store", "method", "seed", "out")}
     if given["device"] != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group()  # NCCL between GPUs, gloo between processors
     try:
-        run(**own, config=TrainingConfig(**given))
+        run(**asked, config=TrainingConfig(**given))
         return 0
     except (ValueError, OSError) as error:
         if processes.first():

@@ -40,9 +40,9 @@ def choose(store: Path, method: str, config: TrainingConfig) -> dict[str, float]
 def reconstruct(run: str, backbone: str, bias_start: str, method: str, seed: int, batch_size: int) -> dict[str, Any]:
     """modality -> figures of `reconstruction` on held-out embeddings, with `dead` and `always_on` of the training ones,
     and the firing rates (L,) on these."""
-    store, own = loaded(run, backbone, bias_start, method, seed)
+    store, trained = loaded(run, backbone, bias_start, method, seed)
     found = {}
-    for modality, sae in own.saes.items():
+    for modality, sae in trained.saes.items():
         x = store[modality][store.rows(modality, "test")]
         codes = sae.transform(x)
         rates = firing_rates(sae.transform(store[modality][store.rows(modality, "train")]))
@@ -57,12 +57,12 @@ def retrieve(run: str, backbone: str, bias_start: str, method: str, seed: int) -
 
     Latents count as frequent, and codes are centred, by the training embeddings.
     """
-    store, own = loaded(run, backbone, bias_start, method, seed)
-    codes = own.split_codes(store, "test")
+    store, trained = loaded(run, backbone, bias_start, method, seed)
+    codes = trained.split_codes(store, "test")
     ids = {m: store.groups(m, "test") for m in codes}
     return {
         (variant, f"{a}_to_{b}"): ranks(rows[a], rows[b], ids[a], ids[b])
-        for variant, rows in _variants(own, store, codes).items()
+        for variant, rows in _variants(trained, store, codes).items()
         for a, b in permutations(rows, 2)
     }
 
@@ -72,11 +72,11 @@ def classify(run: str, backbone: str, bias_start: str, method: str, seed: int) -
 
     Latents count as frequent by the images to be classified, as in the released code.
     """
-    store, own = loaded(run, backbone, bias_start, method, seed)
+    store, trained = loaded(run, backbone, bias_start, method, seed)
     classes = open_store(RunPaths(run).classes(backbone))
     labels = classes.pairs.groupby("image")["text"].agg(set).tolist()
-    codes = {m: own.transform(m, classes[m]) for m in ("image", "text")}
-    found = _variants(own, store, codes, frequent=firing_rates(codes["image"]) > FREQUENT)
+    codes = {m: trained.transform(m, classes[m]) for m in ("image", "text")}
+    found = _variants(trained, store, codes, frequent=firing_rates(codes["image"]) > FREQUENT)
     return {name: zeroshot.ranks(rows["image"], rows["text"], labels) for name, rows in found.items()}
 
 
@@ -85,14 +85,14 @@ def ablate(store: Path, folder: Path, method: str, config: TrainingConfig, seed:
 
     `RE`, the loss, `R@1`, `tie_rate` and `dead` are means over modalities or directions; `l0_<modality>` is each one's.
     """
-    own, opened = train_on_store(store, folder, method, config, seed), open_store(store)
-    found = {method: own}
+    learned, opened = train_on_store(store, folder, method, config, seed), open_store(store)
+    found = {method: learned}
     if method == "separated":
-        found["posthoc"] = posthoc(own.saes, pair_codes(own, opened, raw=not config.normalize))
+        found["posthoc"] = posthoc(learned.saes, pair_codes(learned, opened, raw=not config.normalize))
     x = {m: opened[m][opened.rows(m, "test")] for m in opened.modalities}
     ids = {m: opened.groups(m, "test") for m in x}
-    plain = {m: own.transform(m, x[m]) for m in x}  # an alignment moves no reconstruction
-    losses = [reconstruction(x[m], own.saes[m].inverse_transform(plain[m]), codes=plain[m]) for m in x]
+    plain = {m: learned.transform(m, x[m]) for m in x}  # an alignment moves no reconstruction
+    losses = [reconstruction(x[m], learned.saes[m].inverse_transform(plain[m]), codes=plain[m]) for m in x]
     figures = {"RE": np.mean([of["loss"] for of in losses])}
     figures |= {f"l0_{m}": of["l0"] for m, of in zip(x, losses, strict=True)}
     figures["dead"] = np.mean([np.mean(firing_rates(codes) == 0) for codes in plain.values()])
@@ -109,13 +109,13 @@ def theory_settings(values: Mapping[str, Any]) -> tuple[TrainingConfig, dict[str
 
     Each modality has half as many concepts of its own as both have, and a fifth as many pairs are held out.
     """
-    own = {name.removeprefix("synthetic_"): value for name, value in values.items() if name.startswith("synthetic_")}
+    size = {name.removeprefix("synthetic_"): value for name, value in values.items() if name.startswith("synthetic_")}
     config = TrainingConfig(
-        latents=own["latents"], k=own["k"], epochs=own["epochs"], batch_size=own["batch"], warmup=0.0, decay=False,
+        latents=size["latents"], k=size["k"], epochs=size["epochs"], batch_size=size["batch"], warmup=0.0, decay=False,
         bias_start="zero", sum_losses=True, device=values["device"], precision=values["precision"],
     )  # fmt: skip
-    sizes = {"dim": own["dim"], "n_shared": own["concepts"], "n_train": own["pairs"], "n_test": own["pairs"] // 5}
-    return config, sizes | {"n_own": dict.fromkeys(("image", "text"), own["concepts"] // 2)}
+    sizes = {"dim": size["dim"], "n_shared": size["concepts"], "n_train": size["pairs"], "n_test": size["pairs"] // 5}
+    return config, sizes | {"n_own": dict.fromkeys(("image", "text"), size["concepts"] // 2)}
 
 
 def recover(
@@ -127,7 +127,7 @@ def recover(
     of `synthetic.generate`. The autoencoders are kept in `folder`, so an interrupted sweep goes on where it was.
     """
     data = synthetic.generate(cosine, seed, **sizes)
-    return {name: recovery(own, data) for name, own in _trained(folder, method, config, seed, data).items()}
+    return {name: recovery(fitted, data) for name, fitted in _trained(folder, method, config, seed, data).items()}
 
 
 def _trained(
@@ -161,9 +161,9 @@ def recover_matched(
         "found": np.mean([directions_found(data.shared[m], saes[m].directions) for m in saes]),
     }
     every = {}
-    for name, own in methods.items():
-        directions = [own.directions(m) for m in ("image", "text")]
-        codes, ids = [own.transform(m, held_out[m]) for m in ("image", "text")], np.arange(n_pairs // 5)
+    for name, fitted in methods.items():
+        directions = [fitted.directions(m) for m in ("image", "text")]
+        codes, ids = [fitted.transform(m, held_out[m]) for m in ("image", "text")], np.arange(n_pairs // 5)
         recalls = [summary(*ranks(a, b, ids, ids)) for a, b in permutations(codes)]
         every[name] = figures | {"CR": collapse_rate(*data.shared.values(), *directions)}
         every[name] |= {key: np.mean([one[key] for one in recalls]) for key in ("R@1", "tie_rate")}
@@ -174,8 +174,8 @@ def explore(
     run: str, backbone: str, bias_start: str, method: str, seed: int, alphas: Sequence[float]
 ) -> dict[str, explorer_data.View]:
     """modality beside the first -> what the explorer shows of a method there, matches being steered by `alphas`."""
-    store, own = loaded(run, backbone, bias_start, method, seed)
-    return {other: explorer_data.view(own, store, other, alphas, seed) for other in store.modalities[1:]}
+    store, trained = loaded(run, backbone, bias_start, method, seed)
+    return {other: explorer_data.view(trained, store, other, alphas, seed) for other in store.modalities[1:]}
 
 
 def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str, seed: int, data_hash: str) -> Method:
@@ -206,13 +206,13 @@ def loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> 
 
 
 def _variants(
-    own: Method, store: EmbeddingStore, codes: Mapping[str, csr_array], frequent: np.ndarray | None = None
+    fitted: Method, store: EmbeddingStore, codes: Mapping[str, csr_array], frequent: np.ndarray | None = None
 ) -> dict[str, dict]:
     """The variants of codes, by what training pairs say, evenly spaced ones where there are more than `SAMPLE`;
     `frequent`: other latents to leave out."""
     pairs = store.split("train")
     pairs = pairs.iloc[:: max(len(pairs) // SAMPLE, 1)]
-    trained = {m: own.transform(m, store[m][pairs[m].to_numpy()]) for m in store.modalities}
+    trained = {m: fitted.transform(m, store[m][pairs[m].to_numpy()]) for m in store.modalities}
     if frequent is None:
         frequent = firing_rates(trained[store.modalities[0]]) > FREQUENT
     return variants(codes, {m: np.asarray(trained[m].mean(axis=0)) for m in codes}, frequent)

@@ -155,8 +155,8 @@ def _last_time(paths: RunPaths) -> str:
     """How long all notebooks of a run took when they were last run, here or by whoever committed it; else nothing."""
     for folder in (paths.results, ROOT / "results" / paths.run):
         if found := [json.loads(path.read_text()) for path in (folder / "manifest").glob("*.json")]:
-            minutes = sum(own["seconds"] for own in found) / 60
-            cores = max(own["hardware"]["cores"] for own in found)
+            minutes = sum(manifest["seconds"] for manifest in found) / 60
+            cores = max(manifest["hardware"]["cores"] for manifest in found)
             return f" {len(found)} notebooks, {minutes:.0f} min when last run (on {cores} cores);"
     return ""
 

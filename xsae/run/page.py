@@ -39,11 +39,11 @@ def write(run: str) -> tuple[Path, Path]:
     Raises FileNotFoundError where the verdicts are not there yet.
     """
     paths, verdicts = RunPaths(run), results.read_table(run, "claims")
-    sections = [own for own in (_section(run, section) for section in SECTIONS) if own["figures"] or own["tables"]]
+    sections = [part for part in (_section(run, section) for section in SECTIONS) if part["figures"] or part["tables"]]
     for kind in ("figures", "tables"):
-        for number, own in enumerate((own for section in sections for own in section[kind]), 1):
-            own["number"] = number
-    made = {own["name"] for section in sections for own in section["figures"]}
+        for number, item in enumerate((item for section in sections for item in section[kind]), 1):
+            item["number"] = number
+    made = {item["name"] for section in sections for item in section["figures"]}
     values = {
         "facts": provenance.facts(run),
         "claims": _claims(verdicts, made),
@@ -61,15 +61,15 @@ def _claims(verdicts: pd.DataFrame, made: set[str]) -> list[dict]:
     """Per claim that was tested: its words, what came out in all, and of each kind of comparison."""
     found = []
     for number, claim in CLAIMS.items():
-        own = verdicts[verdicts["claim"].str.startswith(number)]
-        if own.empty:
+        tested = verdicts[verdicts["claim"].str.startswith(number)]
+        if tested.empty:
             continue
-        kinds = own["claim"].str[2:].str.replace(r" \(.*", "", regex=True)
+        kinds = tested["claim"].str[2:].str.replace(r" \(.*", "", regex=True)
         outcomes = []
-        for text, of_kind in own.groupby(kinds, sort=False):
+        for text, of_kind in tested.groupby(kinds, sort=False):
             figure = next(name for start, name in claim.shown_in.items() if text.startswith(start))
             outcomes.append(_outcome(text, of_kind, figure if figure in made else ""))
-        found.append({"number": number, "about": claim, "all": _outcome("", own, ""), "outcomes": outcomes})
+        found.append({"number": number, "about": claim, "all": _outcome("", tested, ""), "outcomes": outcomes})
     return found
 
 
@@ -86,8 +86,10 @@ def _outcome(text: str, verdicts: pd.DataFrame, figure: str) -> Outcome:
 
 
 def _section(run: str, section: Section) -> dict:
-    figures = [_figure(run, own) for own in section.figures if (RunPaths(run).figures / f"{own.name}.png").is_file()]
-    tables = [_table(run, own) for own in section.tables if (RunPaths(run).results / f"{own.name}.csv").is_file()]
+    figures = [
+        _figure(run, figure) for figure in section.figures if (RunPaths(run).figures / f"{figure.name}.png").is_file()
+    ]
+    tables = [_table(run, table) for table in section.tables if (RunPaths(run).results / f"{table.name}.csv").is_file()]
     return {"name": section.name, "title": section.title, "text": section.text, "figures": figures, "tables": tables}
 
 

@@ -66,15 +66,15 @@ def plan(config: Config) -> str:
         dim, image, text = _cost(config.models.get(name, name))
         embed = (images * image + captions * text) / (TFLOPS * 1e12) / 3600
         trained = [METHODS[name] for name in config.methods or TRAINED if name in TRAINED]
-        trainings = len(config.seeds) * sum(len(config.bias_starts) if own.every_start else 1 for own in trained)
+        trainings = len(config.seeds) * sum(len(config.bias_starts) if recipe.every_start else 1 for recipe in trained)
         steps = trainings * config.epochs * train // config.batch_size
         learn = steps * STEP * dim / 512 / 3600
         latents = dictionary_size(train, dim) if config.latents == AUTO else config.latents
         saes = trainings * 2 * latents * dim * 4
         disk = ((images + captions) * (dim + 1) * 4 + saes) / 1e9
-        own = (config.extraction_jobs, embed, learn, disk)
-        total = [a + b for a, b in zip(total, own, strict=True)]
-        lines.append(f"{name:16}{dim:6}{own[0]:6}{embed:14.1f}{learn:14.1f}{disk:10.1f}")
+        needs = (config.extraction_jobs, embed, learn, disk)
+        total = [a + b for a, b in zip(total, needs, strict=True)]
+        lines.append(f"{name:16}{dim:6}{needs[0]:6}{embed:14.1f}{learn:14.1f}{disk:10.1f}")
     lines.append(f"{'all':16}{'':6}{total[0]:6.0f}{total[1]:14.1f}{total[2]:14.1f}{total[3]:10.1f}")
     lines += [
         "",

@@ -59,16 +59,18 @@ def facts(run: str) -> dict[str, Any]:
     """
     found = [json.loads(path.read_text()) for path in sorted((RunPaths(run).results / "manifest").glob("*.json"))]
     made = found or [_here()]
-    hardware = sorted({_machine(own["hardware"]) for own in made})
-    dates = sorted({own.get("date", "") for own in made} - {""})
+    hardware = sorted({_machine(manifest["hardware"]) for manifest in made})
+    dates = sorted({manifest.get("date", "") for manifest in made} - {""})
     return {
         "run": run,
         "smoke": run.split("-")[0] == "smoke",
-        "parameters": {name: value for own in found for name, value in own["parameters"].items()},
-        "commit": ", ".join(dict.fromkeys(own["git_commit"][:10] + own["git_commit"][40:] for own in made)),
+        "parameters": {name: value for manifest in found for name, value in manifest["parameters"].items()},
+        "commit": ", ".join(
+            dict.fromkeys(manifest["git_commit"][:10] + manifest["git_commit"][40:] for manifest in made)
+        ),
         "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "not recorded",
         "machine": "; ".join(hardware),
-        "minutes": sum(own["seconds"] for own in found) / 60,
+        "minutes": sum(manifest["seconds"] for manifest in found) / 60,
     }
 
 

@@ -21,7 +21,7 @@ from xsae.training import TrainingConfig
 def training(values: Mapping[str, Any], **changes: Any) -> TrainingConfig:
     """How a notebook trains: those of its parameters that are a training's settings, but for `changes`."""
     return TrainingConfig(
-        **{own.name: values[own.name] for own in fields(TrainingConfig) if own.name in values} | changes
+        **{field.name: values[field.name] for field in fields(TrainingConfig) if field.name in values} | changes
     )
 
 
@@ -123,14 +123,14 @@ class Run:
     ) -> Iterator[tuple[dict[str, Any], Any]]:
         """Have a function of `jobs` done for each trained method, side by side: settings, and what it returns."""
         settings = self.settings(methods, seeds, starts)
-        found = pool.run(work, [(self.name, *own.values(), *more) for own in settings], work.__name__)
+        found = pool.run(work, [(self.name, *one.values(), *more) for one in settings], work.__name__)
         yield from zip(settings, found, strict=True)
 
     def trials(self, wanted: Sequence[tuple[str, TrainingConfig]]) -> list[dict[str, float]]:
         """`choice.trial` of methods and configs on the first store, side by side where processors train."""
         [store, *_] = self.stores.values()
         on_cpu = all(config.device == "cpu" for _, config in wanted)
-        return pool.run(choose, [(store.path, *own) for own in wanted], "choose", side_by_side=on_cpu)
+        return pool.run(choose, [(store.path, *trial) for trial in wanted], "choose", side_by_side=on_cpu)
 
     def write(self, name: str, frame: pd.DataFrame | list[pd.DataFrame]) -> pd.DataFrame:
         """Write results/<run>/<name>.csv; parts are put together first. Returns what was written."""

@@ -32,9 +32,11 @@ def match_correlations(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure
     edges = np.linspace(-0.1, 1.0, 45)
     for axis, (_, _, matches) in zip(axes, groups, strict=True):
         for kind, colour in (("shuffled", METHOD_COLOURS["chance"]), ("paired", METHOD_COLOURS["posthoc"])):
-            own = matches[matches["pairs"] == kind]
-            share = np.full(len(own), 1 / len(own))
-            axis.hist(own["correlation"], edges, weights=share, color=colour, alpha=0.65, label=f"{kind} embeddings")
+            of_kind = matches[matches["pairs"] == kind]
+            share = np.full(len(of_kind), 1 / len(of_kind))
+            axis.hist(
+                of_kind["correlation"], edges, weights=share, color=colour, alpha=0.65, label=f"{kind} embeddings"
+            )
         axis.set_yscale("log")  # most matches are weak, and the others are what one looks for
         plain_ticks(axis.yaxis, steps=(1,))
         axis.set_xlabel("correlation of the match")
@@ -51,8 +53,8 @@ def retrieval(frame: pd.DataFrame, starts: Sequence[str]) -> Figure:
     figure, axes = panel_grid(
         titles, width=4.2, height=2.6, rows=len(groups) // 2, sharey="row"
     )  # directions come in twos
-    for axis, (_, own) in zip(axes, groups, strict=True):
-        _by_method(axis, own, "variant", starts)
+    for axis, (_, panel) in zip(axes, groups, strict=True):
+        _by_method(axis, panel, "variant", starts)
     outer_labels(axes, 2, "", "R@1 (%)")
     legend_below(figure, axes[0], 4)
     return figure
@@ -62,8 +64,8 @@ def zeroshot(frame: pd.DataFrame) -> Figure:
     """Top-1 zero-shot accuracy by method in each variant; full: the first start of the bias, open: the second."""
     groups = list(frame[frame["metric"] == "top-1"].groupby("backbone", sort=False))
     figure, axes = panel_grid([backbone for backbone, _ in groups], width=4.2, height=2.8)
-    for axis, (_, own) in zip(axes, groups, strict=True):
-        _by_method(axis, own, "variant", list(own["bias_start"].dropna().unique()))
+    for axis, (_, panel) in zip(axes, groups, strict=True):
+        _by_method(axis, panel, "variant", list(panel["bias_start"].dropna().unique()))
     outer_labels(axes, len(groups), "", "zero-shot top-1 (%)")
     legend_below(figure, axes[0], 4)
     return figure
@@ -74,8 +76,8 @@ def _by_method(axis: Axes, frame: pd.DataFrame, setting: str, starts: Sequence[s
     settings, methods = list(frame[setting].unique()), [m for m in METHOD_NAMES if m in set(frame["method"])]
     for shift, start in enumerate(starts):
         for place, method in enumerate(methods):
-            own = frame[(frame["method"] == method) & (frame["bias_start"] == start)]
-            seeds = 100 * own.groupby(setting)["value"].agg(["mean", "std"]).reindex(settings)
+            rows = frame[(frame["method"] == method) & (frame["bias_start"] == start)]
+            seeds = 100 * rows.groupby(setting)["value"].agg(["mean", "std"]).reindex(settings)
             at = np.arange(len(settings)) + 0.78 * ((place + 0.5) / len(methods) - 0.5) + 0.05 * shift
             look = look_of(method) | {"label": None if shift else METHOD_NAMES[method], "fillstyle": FILL[shift]}
             axis.errorbar(at, seeds["mean"], seeds["std"], capsize=2, ls="", **look)
@@ -102,13 +104,13 @@ def intervals(frame: pd.DataFrame, setting: str, metric: str) -> Figure:
     titles = [f"{backbone}: {title}" for backbone in backbones for title, _ in comparisons]
     figure, axes = panel_grid(titles, width=2.6, height=2.4, rows=len(backbones), sharex="row", sharey=True)
     panels = [frame[(frame["backbone"] == backbone) & of] for backbone in backbones for _, of in comparisons]
-    for axis, own in zip(axes, panels, strict=True):
-        own = own.pivot(index=["other", setting], columns="metric", values="value")
+    for axis, panel in zip(axes, panels, strict=True):
+        panel = panel.pivot(index=["other", setting], columns="metric", values="value")
         for place, (value, marker) in enumerate(zip(settings, cycle("os^vDP"), strict=False)):
             for row, other in enumerate(others):
-                if (other, value) not in own.index:  # it has not this start
+                if (other, value) not in panel.index:  # it has not this start
                     continue
-                mean, low, high = own.loc[(other, value), ["difference", "low", "high"]]
+                mean, low, high = panel.loc[(other, value), ["difference", "low", "high"]]
                 axis.errorbar(
                     mean, row + 0.6 * ((place + 0.5) / len(settings) - 0.5), xerr=[[mean - low], [high - mean]],
                     capsize=2, marker=marker, markersize=4, color=METHOD_COLOURS[other], fillstyle=FILL[not place],
@@ -152,9 +154,9 @@ def alignments(frame: pd.DataFrame) -> Figure:
     groups = list(first.groupby(["backbone", "direction"], sort=False))
     titles = [f"{backbone}: {arrow_of(direction)}" for (backbone, direction), _ in groups]
     figure, axes = panel_grid(titles, width=3.8, height=2.9, rows=len(groups) // 2, sharex=True)
-    for axis, ((backbone, _), own) in zip(axes, groups, strict=True):
+    for axis, ((backbone, _), panel) in zip(axes, groups, strict=True):
         of = partners[partners["backbone"] == backbone].groupby("alignment")["value"].mean()
-        for name, seeds in own.groupby("alignment", sort=False):
+        for name, seeds in panel.groupby("alignment", sort=False):
             mean, spread = 100 * seeds["value"].mean(), 100 * seeds["value"].std()
             alike = [other for other in of.index if round(of[other]) == round(of[name])]
             beside = 1.2 ** (alike.index(name) - (len(alike) - 1) / 2)  # so that none hides another
@@ -176,8 +178,8 @@ def matches_truth(frame: pd.DataFrame) -> Figure:
         ("recall", "recall of shared concepts", "#009E73", "^"),
         ("all_precision", "precision of all matches", "#8C8C8C", "v"),
     ):
-        own = frame[frame["metric"] == metric]
-        over_seeds(axis, own, "pairs", capsize=2, color=colour, marker=marker, label=label)
+        rows = frame[frame["metric"] == metric]
+        over_seeds(axis, rows, "pairs", capsize=2, color=colour, marker=marker, label=label)
     axis.axhline(0.95, ls=":", color="black", label="at most 5 % false")
     axis.set_xscale("log")
     plain_ticks(axis.xaxis, steps=(1, 3))
@@ -193,12 +195,12 @@ def pairs_needed(frame: pd.DataFrame) -> Figure:
     groups = list(frame.groupby(["backbone", "direction"], sort=False))
     titles = [title for (backbone, way), _ in groups for title in (f"{backbone}: {arrow_of(way)}", "")]
     figure, axes = panel_grid(titles, width=3.8, height=2.2, rows=len(groups), sharey="row")
-    for row, (_, own) in enumerate(groups):
+    for row, (_, panel) in enumerate(groups):
         for axis, setting, kept in (
-            (axes[2 * row], "pairs", own["shuffled"] == 0),
-            (axes[2 * row + 1], "shuffled", own["pairs"] == own["pairs"].max()),
+            (axes[2 * row], "pairs", panel["shuffled"] == 0),
+            (axes[2 * row + 1], "shuffled", panel["pairs"] == panel["pairs"].max()),
         ):
-            for name, seeds in own[kept].groupby("alignment", sort=False):
+            for name, seeds in panel[kept].groupby("alignment", sort=False):
                 percent = seeds.assign(value=100 * seeds["value"])
                 over_seeds(axis, percent, setting, capsize=2, **_alignment_look(name))
             from_zero(axis)

@@ -31,9 +31,9 @@ def idea() -> Figure:
         axis.add_patch(mpl.patches.Wedge((0, 0), 1.12, 94, 140, color=text, alpha=0.13, lw=0))
         axis.set(xlim=(-1.15, 1.15), ylim=(-0.12, 1.42))
         axis.axis("off")
-    for name, own in zip(("cat", "dog"), zip(*angles.values(), strict=True), strict=True):
+    for name, pair in zip(("cat", "dog"), zip(*angles.values(), strict=True), strict=True):
         for axis, place in ((axes[0], 1.2), (axes[2], 1.2)):
-            for degrees, colour in zip(own, (image, text), strict=True):
+            for degrees, colour in zip(pair, (image, text), strict=True):
                 tip = arrow(axis, degrees, colour)
                 axis.text(*(place * tip), name, ha="center", va="center", fontsize=9, color=colour)
     axes[0].text(0.97, 0.3, "images", color=image, fontsize=9, ha="center")
@@ -43,9 +43,9 @@ def idea() -> Figure:
         axes[1].text(*(1.27 * tip), label, ha="center", va="center", fontsize=8)
     merged = arrow(axes[1], 71, METHOD_COLOURS["group_sparse"], ls=":")
     axes[1].text(*(1.2 * merged), "cat or dog?", ha="center", va="center", fontsize=8)
-    for own, radius in zip(zip(*angles.values(), strict=True), (0.86, 0.68), strict=True):
+    for pair, radius in zip(zip(*angles.values(), strict=True), (0.86, 0.68), strict=True):
         axes[2].add_patch(
-            mpl.patches.Arc((0, 0), 2 * radius, 2 * radius, theta1=own[0], theta2=own[1], ls="--", color="black")
+            mpl.patches.Arc((0, 0), 2 * radius, 2 * radius, theta1=pair[0], theta2=pair[1], ls="--", color="black")
         )
     axes[2].text(0, -0.1, "matched by co-activation (dashed)", ha="center", va="center", fontsize=8)
     return figure
@@ -76,8 +76,8 @@ _MEASURES = {
 def calibration(frame: pd.DataFrame, references: pd.DataFrame) -> Figure:
     """A panel per measure: the run's backbones (filled) beside what is known of real CLIP (open, dashed line)."""
     ours = [column for column in ("backbone", "modality") if column in frame]
-    own = frame.assign(of=frame[ours].agg(", ".join, axis=1), known=False)
-    every = pd.concat([own, references.assign(of=references["setting"], known=True)])
+    runs = frame.assign(of=frame[ours].agg(", ".join, axis=1), known=False)
+    every = pd.concat([runs, references.assign(of=references["setting"], known=True)])
     metrics = [m for m in frame["metric"].unique() if not m.startswith(("dims_95", "n_pairs"))]
     names = list(dict.fromkeys(every["of"]))
     columns = 4
@@ -108,7 +108,7 @@ def direction_gap(frame: pd.DataFrame, references: pd.DataFrame, modalities: Seq
     groups = list(by_pair(frame, modalities))
     figure, axes = panel_grid([title for title, _, _ in groups], width=3.9, height=3.7, sharey=True)
     bins, reference = list(frame["bin"].unique()), modalities[0]
-    for panel, (axis, (_, other, own)) in enumerate(zip(axes, groups, strict=True)):
+    for panel, (axis, (_, other, table)) in enumerate(zip(axes, groups, strict=True)):
         name = other if len(modalities) == 2 else "the other"
         for row, (comparison, colour, marker, label) in enumerate(
             (
@@ -117,7 +117,7 @@ def direction_gap(frame: pd.DataFrame, references: pd.DataFrame, modalities: Seq
                 (f"same_modality_{other}", "#CC79A7", "^", f"{name} vs {name} (two seeds)"),
             )
         ):
-            of = own[own["comparison"] == comparison].groupby(["metric", "bin"])["value"]
+            of = table[table["comparison"] == comparison].groupby(["metric", "bin"])["value"]
             gaps = of.agg(["mean", "std"]).reindex([("gap_mean", bin) for bin in bins])
             at = np.arange(len(bins)) + 0.09 * (row - 1)
             axis.errorbar(at, gaps["mean"], gaps["std"], color=colour, marker=marker, ms=5, capsize=2, label=label)
@@ -155,15 +155,17 @@ def gap_density(
     for side in (0, 1) if control else (1,):
         for what, of_matches in (("all pairs", False), ("matches", True)):
             for (title, other, pairs), (_, _, matches) in columns:
-                name, own = (modalities[0], other)[side], matches if of_matches else pairs
+                name, table = (modalities[0], other)[side], matches if of_matches else pairs
                 titles.append(f"{title.partition(' (')[0]}: {name if control else modalities[0]} vs {name}, {what}")
                 comparison = f"same_modality_{name}" if control else "cross_modal"
-                drawn.append((_density_of_matches if of_matches else _density, own[own["comparison"] == comparison]))
+                drawn.append(
+                    (_density_of_matches if of_matches else _density, table[table["comparison"] == comparison])
+                )
     figure, axes = panel_grid(titles, width=3.1, height=2.3, rows=len(titles) // len(columns), sharex=True)
     bins = list(densities["bin"].unique())
-    for axis, (draw, own) in zip(axes, drawn, strict=True):
+    for axis, (draw, table) in zip(axes, drawn, strict=True):
         for bin, colour in zip(bins, sns.color_palette("viridis", len(bins)), strict=True):
-            n = draw(axis, own, bin, colour)
+            n = draw(axis, table, bin, colour)
             axis.plot([], [], color=colour, label=f"{bin}  n = {n:,}")
         axis.set(xlim=(0, 2), xlabel="", ylabel="")
         axis.set_ylim(bottom=0)
@@ -175,10 +177,10 @@ def gap_density(
 
 def _density(axis: Axes, pairs: pd.DataFrame, bin: str, colour: tuple) -> int:
     """Draw the density of a bin over all pairs, if it holds 30 pairs; returns how many it holds."""
-    own = pairs[pairs["bin"] == bin]
-    n = int(own["n"].sum())
+    rows = pairs[pairs["bin"] == bin]
+    n = int(rows["n"].sum())
     if n >= 30:
-        means = own.groupby(["low", "high"])["density"].mean()
+        means = rows.groupby(["low", "high"])["density"].mean()
         axis.plot([(low + high) / 2 for low, high in means.index], means, color=colour)
     return n
 
@@ -197,9 +199,9 @@ def modality_score(frame: pd.DataFrame, modalities: Sequence[str]) -> Figure:
     """How the latents of the shared autoencoder divide between the modalities."""
     groups = list(by_pair(frame, modalities))
     figure, axes = panel_grid([title for title, _, _ in groups], height=2.4, sharey=True)
-    for axis, (_, other, own) in zip(axes, groups, strict=True):
-        share = np.full(len(own), 1 / len(own))
-        axis.hist(own["score"], np.linspace(0, 1, 21), weights=share, color=METHOD_COLOURS["shared"], alpha=0.8)
+    for axis, (_, other, panel) in zip(axes, groups, strict=True):
+        share = np.full(len(panel), 1 / len(panel))
+        axis.hist(panel["score"], np.linspace(0, 1, 21), weights=share, color=METHOD_COLOURS["shared"], alpha=0.8)
         axis.set_xlabel(f"modality score (0 {other}, 1 {modalities[0]})")
     axes[0].set_ylabel("share of alive latents")
     return figure
@@ -216,17 +218,19 @@ def concept_directions(frame: pd.DataFrame) -> Figure:
     figure, axes = panel_grid(backbones, width=8.4 if named else 7.0, height=3.0, rows=len(backbones), sharey=True)
     looks = dict(zip(kinds, zip(cycle(sns.color_palette("colorblind")), cycle("osD^vP"), strict=False), strict=False))
     for axis, backbone in zip(axes, backbones, strict=True):
-        own = frame[frame["backbone"] == backbone].sort_values("cosine").reset_index(drop=True)
-        axis.vlines(own.index, own["cosine"], own["ceiling"], color=METHOD_COLOURS["chance"], lw=0.6 if named else 0.2)
+        rows = frame[frame["backbone"] == backbone].sort_values("cosine").reset_index(drop=True)
+        axis.vlines(
+            rows.index, rows["cosine"], rows["ceiling"], color=METHOD_COLOURS["chance"], lw=0.6 if named else 0.2
+        )
         for kind, (colour, marker) in looks.items():
-            of_kind = own[own["kind"] == kind]
+            of_kind = rows[rows["kind"] == kind]
             axis.plot(of_kind["cosine"], marker, color=colour, markersize=size, label=kind)
             axis.plot(of_kind["ceiling"], marker, color=colour, markersize=size, fillstyle="none", mew=size / 7)
         if named:
-            axis.set_xticks(own.index, own["concept"].str.partition(":")[2], rotation=90, fontsize=7)
+            axis.set_xticks(rows.index, rows["concept"].str.partition(":")[2], rotation=90, fontsize=7)
         else:
             axis.set_xlabel("concepts, by their cosine")
-        axis.set_xlim(-0.8, len(own) - 0.2)
+        axis.set_xlim(-0.8, len(rows) - 0.2)
         axis.set_ylim(np.floor(10 * frame["cosine"].min()) / 10, 1.03)
         axis.set_ylabel("cosine, image and text")
     axes[0].plot([], [], "o", color="grey", fillstyle="none", label="ceiling")

@@ -18,8 +18,8 @@ def steering(frame: pd.DataFrame, start: str) -> Figure:
         [f"{backbone}: ranking {gallery}" for (backbone, gallery), _ in groups], width=4.2, height=3.0,
         rows=every["backbone"].nunique(), sharex=True, sharey="row",
     )  # fmt: skip
-    for axis, (_, own) in zip(axes, groups, strict=True):
-        means = own.groupby(["method", "alpha", "metric"])["value"].mean().unstack("metric")
+    for axis, (_, panel) in zip(axes, groups, strict=True):
+        means = panel.groupby(["method", "alpha", "metric"])["value"].mean().unstack("metric")
         for method in [method for method in _steered() if method in means.index]:
             curve = means.loc[method]
             axis.plot(curve["preservation"], curve["mAP"], lw=1.2, **_steered()[method])
@@ -49,9 +49,9 @@ def steering_intervals(frame: pd.DataFrame, start: str) -> Figure:
         [backbone for backbone, _ in groups], width=4.2, height=1.0 + 0.6 * len(others), sharey=True
     )
     kinds = [(measure, gallery) for measure in frame["measure"].unique() for gallery in frame["gallery"].unique()]
-    for axis, (_, own) in zip(axes, groups, strict=True):
+    for axis, (_, panel) in zip(axes, groups, strict=True):
         axis.axvline(0, color=METHOD_COLOURS["chance"], lw=0.8)
-        values = own.pivot(index=["measure", "gallery", "other"], columns="metric", values="value")
+        values = panel.pivot(index=["measure", "gallery", "other"], columns="metric", values="value")
         for place, (measure, gallery) in enumerate(kinds):
             marker = {"largest alpha": "o"}.get(measure, "s")
             look = {"marker": marker, "markersize": 4.5, "fillstyle": FILL[gallery == "images"]}
@@ -81,8 +81,8 @@ def steered_scenes(shown: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray
         len(shown), len(blocks), figsize=(0.4 + 1.75 * len(blocks), 0.45 + 1.2 * len(shown)), squeeze=False,
         gridspec_kw={"width_ratios": [2 if place == 0 else 3 for place in range(len(blocks))]},
     )  # fmt: skip
-    for row, (concept, own) in zip(axes, shown.items(), strict=True):
-        for axis, (images, holds) in zip(row, own.values(), strict=True):
+    for row, (concept, of_concept) in zip(axes, shown.items(), strict=True):
+        for axis, (images, holds) in zip(row, of_concept.values(), strict=True):
             edges = [(4, 0 if held else 255) for held in holds]
             framed = [_edge(_edge(image, *edge), 3, 255) for image, edge in zip(images, edges, strict=True)]
             columns = max(len(framed) // 2, 1)

@@ -27,12 +27,12 @@ def arrow_of(direction: str) -> str:
 def by_pair(frame: pd.DataFrame, modalities: Sequence[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """For every backbone and every modality but the first: title, that modality, and the rows on it and the first."""
     reference, *others = modalities
-    for backbone, own in frame.groupby("backbone", sort=False):
+    for backbone, rows in frame.groupby("backbone", sort=False):
         for other in others:
             if len(others) == 1:
-                yield backbone, other, own
+                yield backbone, other, rows
             else:
-                yield f"{backbone} ({reference}, {other})", other, own[own["modality"].isin([reference, other])]
+                yield f"{backbone} ({reference}, {other})", other, rows[rows["modality"].isin([reference, other])]
 
 
 def look_of(method: str) -> dict:

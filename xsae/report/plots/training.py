@@ -32,8 +32,8 @@ def training_curves(frame: pd.DataFrame) -> Figure:
     styles = dict(zip(frame["modality"].unique(), cycle(["-", "--", ":", "-."]), strict=False))
     for axis, (backbone, start) in zip(axes, groups, strict=True):
         of = frame[(frame["backbone"] == backbone) & (frame["bias_start"] == start)]
-        for (method, modality), own in of.groupby(["method", "modality"], sort=False):
-            by_step = own.groupby("step")["loss"].agg(["mean", "std"]).fillna(0)
+        for (method, modality), rows in of.groupby(["method", "modality"], sort=False):
+            by_step = rows.groupby("step")["loss"].agg(["mean", "std"]).fillna(0)
             low, high = by_step["mean"] - by_step["std"], by_step["mean"] + by_step["std"]
             axis.fill_between(by_step.index, low, high, color=METHOD_COLOURS[method], alpha=0.2, lw=0)
             label = METHOD_NAMES[method] if styles[modality] == "-" else None
@@ -54,23 +54,23 @@ def choices(frame: pd.DataFrame) -> Figure:
     groups = list(frame[["method", "axis"]].drop_duplicates().itertuples(index=False))
     figure, panels = panel_grid([METHOD_NAMES[method] for method, _ in groups], height=2.8)
     for panel, (method, axis) in zip(panels, groups, strict=True):
-        own = wide[(wide["method"] == method) & (wide["axis"] == axis)]
+        rows = wide[(wide["method"] == method) & (wide["axis"] == axis)]
         look = look_of(method) | {"fillstyle": "full"}
-        panel.errorbar(own[axis], own["loss"], own["standard_error"], capsize=3, **look)
-        chosen = own[own["chosen"]]
+        panel.errorbar(rows[axis], rows["loss"], rows["standard_error"], capsize=3, **look)
+        chosen = rows[rows["chosen"]]
         panel.plot(chosen[axis], chosen["loss"], "o", markersize=13, fillstyle="none", color="black")
-        compared = own.loc[own["weight"].idxmin() if axis == "weight" else own["loss"].idxmin()]
+        compared = rows.loc[rows["weight"].idxmin() if axis == "weight" else rows["loss"].idxmin()]
         panel.axhline(compared["loss"] + compared["standard_error"], ls=":", lw=1, color=METHOD_COLOURS["chance"])
         if axis == "weight":
-            least, most = own.loc[own["weight"] > 0, "weight"].agg(["min", "max"])
+            least, most = rows.loc[rows["weight"] > 0, "weight"].agg(["min", "max"])
             panel.set_xscale("symlog", linthresh=least)
             panel.set_xlim(-least / 3, 2 * most)
         else:
             panel.set_xscale("log", base=2)
-            panel.set_xticks(own[axis], own[axis])
-            for of in own.itertuples():
+            panel.set_xticks(rows[axis], rows[axis])
+            for of in rows.itertuples():
                 panel.annotate(f" {of.stability:.2f}", (getattr(of, axis), of.loss), fontsize=8)
-        panel.set_xlabel({"weight": "weight λ", "k": f"k, of {own['latents'].iloc[0]} latents"}.get(axis, axis))
+        panel.set_xlabel({"weight": "weight λ", "k": f"k, of {rows['latents'].iloc[0]} latents"}.get(axis, axis))
     panels[0].set_ylabel("loss (set aside)")
     return figure
 
@@ -82,10 +82,10 @@ def reconstruction(frame: pd.DataFrame) -> Figure:
     titles = [f"{backbone}: {modality}" for (backbone, modality), _ in groups]
     figure, axes = panel_grid(titles, height=2.5, rows=losses["backbone"].nunique())
     starts, methods = list(losses["bias_start"].unique()), [m for m in METHOD_NAMES if m in set(losses["method"])]
-    for axis, (_, own) in zip(axes, groups, strict=True):
+    for axis, (_, panel) in zip(axes, groups, strict=True):
         for place, method in enumerate(methods):
             for shift, start in enumerate(starts):
-                values = own[(own["method"] == method) & (own["bias_start"] == start)]["value"]
+                values = panel[(panel["method"] == method) & (panel["bias_start"] == start)]["value"]
                 if values.empty:  # it has not this start
                     continue
                 at, alpha = place + 0.4 * shift - 0.2 * (len(starts) - 1), 0.3 if shift else 0.9
@@ -105,8 +105,8 @@ def firing_rates(frame: pd.DataFrame) -> Figure:
     groups = list(frame.groupby(["backbone", "modality"], sort=False))
     titles = [f"{backbone}: {modality}" for (backbone, modality), _ in groups]
     figure, axes = panel_grid(titles, height=2.5, rows=frame["backbone"].nunique(), sharex=True, sharey=True)
-    for axis, (_, own) in zip(axes, groups, strict=True):
-        for (method, start), of in own.groupby(["method", "bias_start"], sort=False):
+    for axis, (_, panel) in zip(axes, groups, strict=True):
+        for (method, start), of in panel.groupby(["method", "bias_start"], sort=False):
             rate = of.groupby("rank")["rate"].mean()
             first = start == frame["bias_start"].iloc[0]
             label = f"{METHOD_NAMES[method]}" if first else None
@@ -126,8 +126,8 @@ def cos_sweep(frame: pd.DataFrame) -> Figure:
     panels = {"CR": "collapse rate (CR)", "RE": "reconstruction loss (RE)", "GRE": "error of directions (GRE)"}
     figure, axes = panel_grid(list(panels.values()), width=2.9)
     for axis, metric in zip(axes, panels, strict=True):
-        for method, own in frame[frame["metric"] == metric].groupby("method", sort=False):
-            over_seeds(axis, own, "cosine", capsize=3, **look_of(method))
+        for method, rows in frame[frame["metric"] == metric].groupby("method", sort=False):
+            over_seeds(axis, rows, "cosine", capsize=3, **look_of(method))
         axis.set_xlabel("cosine of two directions")
         from_zero(axis)
     legend_below(figure, axes[0], 2)
@@ -139,11 +139,11 @@ def lambda_sweep(frame: pd.DataFrame) -> Figure:
     panels = {"GRE": "error of directions (GRE)", "1-ESim": "1 − ESim", "1-FSim": "1 − FSim"}
     figure, axes = panel_grid(list(panels.values()), width=2.9)
     for axis, metric in zip(axes, panels, strict=True):
-        own = frame[frame["metric"] == metric]
+        rows = frame[frame["metric"] == metric]
         for method in ("iso_energy", "group_sparse"):
-            over_seeds(axis, own[own["method"] == method], "factor", capsize=3, **look_of(method))
+            over_seeds(axis, rows[rows["method"] == method], "factor", capsize=3, **look_of(method))
         for method, line in (("shared", "-"), ("shared_bias", "-."), ("separated", "--"), ("posthoc", ":")):
-            value = own[own["method"] == method]["value"].mean()
+            value = rows[rows["method"] == method]["value"].mean()
             axis.axhline(value, ls=line, color=METHOD_COLOURS[method], label=METHOD_NAMES[method])
         axis.set_xscale("log", base=2)
         axis.set_xlabel("weight, × the paper's")
@@ -164,8 +164,8 @@ def monosemanticity(scores: pd.DataFrame, baselines: pd.DataFrame) -> Figure:
     figure, axes = panel_grid(titles, height=2.4, rows=baselines["backbone"].nunique(), sharex=True, sharey="col")
     share = np.linspace(0, 1, 101)
     for axis, (backbone, modality, baseline) in zip(axes, groups, strict=True):
-        own = scores[(scores["backbone"] == backbone) & (scores["modality"] == modality)]
-        for method, of_method in own.groupby("method", sort=False):
+        rows = scores[(scores["backbone"] == backbone) & (scores["modality"] == modality)]
+        for method, of_method in rows.groupby("method", sort=False):
             seeds = [
                 np.interp(share, np.linspace(0, 1, len(seed)), seed["score"]) for _, seed in of_method.groupby("seed")
             ]
@@ -190,15 +190,15 @@ def ablations(frame: pd.DataFrame) -> Figure:
     labels = [_ACTIVATIONS.get(activation, activation) + comma + rest for activation, comma, rest in parts]
     methods = [method for method in METHOD_NAMES if method in set(frame["method"])]
     for axis, (backbone, metric) in zip(axes, groups, strict=True):
-        own = frame[(frame["backbone"] == backbone) & (frame["metric"] == metric)]
+        rows = frame[(frame["backbone"] == backbone) & (frame["metric"] == metric)]
         for place, method in enumerate(methods):
-            seeds = own[own["method"] == method].groupby("variant")["value"].agg(["mean", "std"]).reindex(variants)
+            seeds = rows[rows["method"] == method].groupby("variant")["value"].agg(["mean", "std"]).reindex(variants)
             at = np.arange(len(variants)) + 0.15 * (place - (len(methods) - 1) / 2)
             axis.errorbar(seeds["mean"], at, xerr=seeds["std"], ls="", capsize=2, **look_of(method))
         axis.set_yticks(range(len(variants)), labels, fontsize=8)
         if metric == "RE":
             axis.set_xscale("log")  # raw training passes the others by far
-            steps = (1, 1.5, 2, 3, 5, 7) if own["value"].max() < 10 * own["value"].min() else (1, 3)
+            steps = (1, 1.5, 2, 3, 5, 7) if rows["value"].max() < 10 * rows["value"].min() else (1, 3)
             plain_ticks(axis.xaxis, steps)
         else:
             axis.set_xlim(left=0)
