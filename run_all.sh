@@ -113,7 +113,7 @@ test)
     "$bin/ruff" check --quiet .
     "$bin/ruff" format --check --quiet . || fail "some files are not formatted; run: ruff format"
     # two at once, however many processors there are: some tests watch the clock, some take two GB
-    "$bin/python" -m pytest --nbmake --numprocesses 2 --dist loadgroup "$@"
+    "$bin/python" -m pytest --nbmake --numprocesses 2 --no-loadscope-reorder "$@"
     ;;
 lab)
     shift

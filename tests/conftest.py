@@ -11,18 +11,30 @@ def pytest_configure(config):
         torch.set_num_threads(1)
 
 
+READ_SMOKE = ("tests/test_end_to_end.py", "tests/test_slurm.py")
+
+
+def together(nodeid):
+    """What one process tests, side by side with another: a file, but for those that read the smoke run, which is made
+    once, and for notebooks, which read what the ones before them made."""
+    file = nodeid.partition("::")[0]
+    if file.endswith(".ipynb"):
+        return "notebooks"
+    return "smoke" if file in READ_SMOKE else file
+
+
 def pytest_collection_modifyitems(items):
-    """Side by side, tests go by files. But those that read the smoke run stay together, and so do notebooks, which read
-    what the ones before them made; both take long and come first."""
+    """What takes longest comes first."""
+    items.sort(key=lambda item: together(item.nodeid) not in ("smoke", "notebooks"))
 
-    def group(item):
-        if item.path.suffix == ".ipynb":
-            return "notebooks"
-        return "smoke" if "smoke" in item.fixturenames else item.path.stem
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) not in ("notebooks", "smoke"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = together
+    return scheduler
 
 
 @pytest.fixture(scope="session")
