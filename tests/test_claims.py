@@ -87,27 +87,49 @@ def test_an_interval_of_one_number_or_of_equal_values():
         claims.interval([])
 
 
+def scored(**of_method):
+    """What each method scores in one place from each start, with seeds 2 and 1: its value plus the seed."""
+    return [
+        (
+            {"backbone": "vit", "method": method, "bias_start": start, "seed": seed, "variant": "raw"},
+            np.full(4, own + seed),
+        )
+        for method, starts in of_method.items()
+        for start, own in starts.items()
+        for seed in (2, 1)
+    ]
+
+
 def test_everybody_is_compared_at_equal_starts_and_at_its_best():
-    score = {("posthoc", "mean"): 0.5, ("posthoc", "zero"): 0.1, ("shared", "mean"): 0.2, ("shared", "zero"): 0.6}
-    scores = claims.by_seed(
-        {(*name, seed): np.full(4, value + seed) for name, value in score.items() for seed in (2, 1)}
-    )
-    losses = {("posthoc", "mean"): 0.1, ("posthoc", "zero"): 0.2, ("shared", "mean"): 0.1, ("shared", "zero"): 0.2}
-    rows = {(row["comparison"], row["bias_start"]): row for row in claims.leads(scores, range(4), losses)}
+    scores = scored(posthoc={"mean": 0.5, "zero": 0.1}, shared={"mean": 0.2, "zero": 0.6})
+    methods = ("separated", "shared")  # posthoc reconstructs as separated does
+    losses = {("vit", method, start): loss for method in methods for start, loss in (("mean", 0.1), ("zero", 0.2))}
+    found = list(claims.leads(scores, losses, units=lambda about: [about["variant"]] * 4))
+    assert all({**about, "backbone": "vit", "variant": "raw", "other": "shared"} == about for about, _ in found)
+    rows = {(about["comparison"], about["bias_start"]): about | figures for about, figures in found}
     assert rows["same start", "mean"]["difference"] == pytest.approx(0.3)
     assert rows["same start", "zero"]["difference"] == pytest.approx(-0.5)
     assert rows["best start", "mean"]["difference"] == pytest.approx(0.3)
+    assert rows["best start", "mean"]["seeds"] == 2
     worst = rows["other's best", "mean"]  # shared retrieves best from zero, although it reconstructs worse from there
     assert worst["other_start"] == "zero" and worst["difference"] == pytest.approx(-0.1)
 
 
 def test_a_method_that_has_but_one_start_is_compared_there():
-    score = {("posthoc", "mean"): 0.5, ("posthoc", "zero"): 0.1, ("sparc", "mean"): 0.7}
-    scores = claims.by_seed(
-        {(*name, seed): np.full(4, value + seed) for name, value in score.items() for seed in (1, 2)}
-    )
-    losses = {("posthoc", "mean"): 0.1, ("posthoc", "zero"): 0.2, ("sparc", "mean"): 0.3}
-    rows = list(claims.leads(scores, range(4), losses))
-    assert [row["comparison"] for row in rows] == ["same start", "best start", "other's best"]
-    for row in rows:
-        assert row["other_start"] == "mean" and row["difference"] == pytest.approx(-0.2)
+    scores = scored(posthoc={"mean": 0.5, "zero": 0.1}, sparc={"mean": 0.7})
+    losses = {("vit", "separated", "mean"): 0.1, ("vit", "separated", "zero"): 0.2, ("vit", "sparc", "mean"): 0.3}
+    found = list(claims.leads(scores, losses))
+    assert [about["comparison"] for about, _ in found] == ["same start", "best start", "other's best"]
+    for about, figures in found:
+        assert about["other_start"] == "mean" and figures["difference"] == pytest.approx(-0.2)
+
+
+def test_places_are_compared_apart_and_queries_drawn_together_are_one():
+    here = [({"backbone": b, "method": m, "bias_start": "mean", "seed": 1}, own) for b, m, own in (
+        ("vit", "posthoc", np.array([True, True, False])), ("vit", "shared", np.array([False, True, False])),
+        ("resnet", "posthoc", np.array([True, False, False])), ("resnet", "shared", np.array([True, True, True])),
+    )]  # fmt: skip
+    losses = {(b, m, "mean"): 0.1 for b in ("vit", "resnet") for m in ("separated", "shared")}
+    found = {about["backbone"]: own for about, own in claims.leads(here, losses, units=lambda about: [0, 0, 1])}
+    # vit: 1 and 0, then 0; by unit 1/2 and 0. resnet: 0 and -1, then -1; by unit -1/2 and -1.
+    assert {name: own["difference"] for name, own in found.items()} == {"vit": 0.25, "resnet": -0.75}

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xsae.data.own import from_arrays
 from xsae.evaluation import geometry
 from xsae.evaluation.geometry import modality_statistics, pattern_cosine
 
@@ -66,6 +67,17 @@ def test_modality_statistics_equal_the_n_by_n_way_and_ignore_rotations():
     assert variance[: found["dims_95_image"] - 1].sum() < 0.95 * variance.sum()
     rotation = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     assert modality_statistics({"image": image @ rotation, "sound": text @ rotation}) == pytest.approx(found)
+
+
+def test_a_stores_statistics_are_of_held_out_pairs_that_share_no_embedding(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((40, 6)).astype(np.float32)
+    text = np.repeat(image, 2, axis=0) + 0.01 * rng.standard_normal((80, 6)).astype(np.float32)
+    store = from_arrays(tmp_path / "s", image=image, text=text, image_index=np.repeat(np.arange(40), 2), held_out=0.5)
+    found, test = geometry.statistics(store, "text"), store.distinct("test")
+    assert found["n_pairs"] == len(test) == 20 and found["R@1 image_to_text"] == found["R@1 text_to_image"] == 1
+    x = {m: store[m][test[m].to_numpy()] for m in ("image", "text")}
+    assert modality_statistics(x).items() <= found.items()
 
 
 def test_modality_statistics_errors():

@@ -66,9 +66,9 @@ def test_bins_hold_their_lower_edge_and_the_last_one_its_upper():
     assert table["n_excluded"].tolist() == [1] * 5  # the correlation of -.1
     # bin 1: 1 and 3, mean 2, ddof 1: sqrt((1 + 1) / 1) = √2. bin 5: .1, .2, .6, mean .3, median .2,
     # ddof 1: sqrt((.04 + .01 + .09) / 2) = sqrt(.07)
-    np.testing.assert_allclose(table["mean"], [2.0, 0.5, np.nan, 0.25, 0.3])
-    np.testing.assert_allclose(table["std"], [2**0.5, np.nan, np.nan, np.nan, 0.07**0.5])
-    np.testing.assert_allclose(table["median"], [2.0, 0.5, np.nan, 0.25, 0.2])
+    np.testing.assert_allclose(table["gap_mean"], [2.0, 0.5, np.nan, 0.25, 0.3])
+    np.testing.assert_allclose(table["gap_std"], [2**0.5, np.nan, np.nan, np.nan, 0.07**0.5])
+    np.testing.assert_allclose(table["gap_median"], [2.0, 0.5, np.nan, 0.25, 0.2])
 
 
 def test_bins_of_no_matches_and_bad_edges():
@@ -76,7 +76,7 @@ def test_bins_of_no_matches_and_bad_edges():
     table = gap_by_bin(empty, edges=(0, 0.5, 1))
     assert table["n"].tolist() == [0, 0]
     assert table["n_excluded"].tolist() == [0, 0]
-    assert table["mean"].isna().all()
+    assert table["gap_mean"].isna().all()
     for edges in ((0.0,), (0.0, 0.5, 0.5)):
         with pytest.raises(ValueError, match="increasing"):
             gap_by_bin(empty, edges=edges)
@@ -134,18 +134,18 @@ def test_where_nothing_is_comparable_the_difference_is_nan():
 
 
 def trained(*modalities, seeds=(1, 2)):
-    """Codes and directions by (modality, seed): latents 0 and 1 fire on two pairs of four each, latent 2 is dead.
+    """Codes and directions by seed and modality: latents 0 and 1 fire on two pairs of four each, latent 2 is dead.
 
     Seed 2 has latents 0 and 1 the other way round; the directions of modality number m are turned by m · 60°.
     """
     fires = np.array([[1, 0, 0], [2, 0, 0], [0, 1, 0], [0, 3, 0]], dtype=np.float32)
-    codes, directions = {}, {}
+    codes, directions = ({seed: {} for seed in seeds} for _ in range(2))
     for turn, modality in enumerate(modalities):
         angle = np.radians(60 * turn)
         rows = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)], [1, 0]])
         for seed, order in zip(seeds, ([0, 1, 2], [1, 0, 2]), strict=False):
-            codes[modality, seed] = sparse.csr_array(fires[:, order])
-            directions[modality, seed] = rows[order]
+            codes[seed][modality] = sparse.csr_array(fires[:, order])
+            directions[seed][modality] = rows[order]
     return codes, directions
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from xsae.evaluation.claims import interval
 from xsae.evaluation.relevance import ranking_metrics
 from xsae.evaluation.steering import (
     METRICS,
@@ -11,6 +12,7 @@ from xsae.evaluation.steering import (
     carriers,
     concept_latent,
     images_without,
+    nearest,
     preservation,
     steer,
     steer_along,
@@ -18,7 +20,7 @@ from xsae.evaluation.steering import (
     steer_concepts_along,
     steerable,
 )
-from xsae.evaluation.steering_curves import at_levels, at_preservation, lead
+from xsae.evaluation.steering_curves import at_levels, at_preservation, lead, leads, means, over_levels
 
 
 def codes(values):
@@ -240,6 +242,56 @@ def test_the_lead_is_the_mean_over_the_levels_that_both_reach():
 
 
 # --- the protocol -----------------------------------------------------------------------------------------------------
+
+
+def steered(method, seed, concept, scores, kept=(0.9, 0.7)):
+    """A curve of two α as `steer_concepts` has it, with the settings that a run adds."""
+    rows = pd.DataFrame({"concept": concept, "alpha": [0.0, 1.0], "gallery": "images", "mAP": scores})
+    rows = rows.assign(**dict.fromkeys([name for name in METRICS if name != "mAP"], 0.5), method=method, seed=seed)
+    return rows.assign(preservation=kept, backbone="vit", bias_start="mean", kind=concept.split(":")[0])
+
+
+def test_means_are_of_all_concepts_and_of_each_kind():
+    rows = pd.concat([steered("posthoc", 1, "icon:a", (0.1, 0.5)), steered("posthoc", 1, "topic:b", (0.3, 0.9))])
+    found = means(rows).set_index(["kind", "alpha", "metric"])["value"]
+    assert [found[kind, 1.0, "mAP"] for kind in ("all", "icon", "topic")] == pytest.approx([0.7, 0.5, 0.9])
+    assert found["all", 0.0, "MRR"] == 0.5 and ("icon", 0.0, "MRR") not in found.index
+    assert len(found) == 2 * (len(METRICS) + 2 * 2)
+
+
+def test_a_level_has_the_mean_of_the_concepts_that_reach_it_and_their_share():
+    rows = pd.concat(
+        [steered("posthoc", 1, "icon:a", (0.1, 0.5)), steered("posthoc", 1, "icon:b", (0.3, 0.9), (0.9, 0.8))]
+    )
+    found = over_levels(at_levels(rows)).set_index("preservation")
+    assert found.loc[0.8, "mAP"] == pytest.approx((0.3 + 0.9) / 2) and found.loc[0.8, "reached"] == 1
+    assert found.loc[0.7, "mAP"] == pytest.approx(0.5) and found.loc[0.7, "reached"] == 0.5
+    assert found.index.min() == 0.7
+
+
+def test_posthoc_is_compared_with_each_other_method_but_the_ceiling():
+    values = {
+        ("posthoc", 1): (0.2, 0.6),
+        ("posthoc", 2): (0.2, 0.8),
+        ("shared", 1): (0.2, 0.5),
+        ("shared", 2): (0.2, 0.4),
+    }
+    rows = [steered(method, seed, f"icon:{name}", scores) for (method, seed), scores in values.items() for name in "ab"]
+    rows.append(steered("direction", pd.NA, "icon:a", (0.2, 1.0)))
+    rows = pd.concat(rows, ignore_index=True).astype({"seed": "Int64"})
+    found = {about["measure"]: (about["other"], figures) for about, figures in leads(rows, at_levels(rows))}
+    assert set(found) == {"largest alpha", "equal preservation"} and {other for other, _ in found.values()} == {
+        "shared"
+    }
+    expected = interval(np.array([[0.1, 0.1], [0.4, 0.4]])) | {"seeds": 2, "concepts": 2}
+    assert found["largest alpha"][1] == pytest.approx(expected)
+    # between the two α the lead grows in step with the push: at .9, .85, .8, .75, .7 it is 0 to all of it
+    assert found["equal preservation"][1]["difference"] == pytest.approx(0.25 / 2)
+
+
+def test_the_nearest_come_first():
+    gallery = np.array([[0, 1], [1, 0], [0.6, 0.8], [1, 0]])
+    assert nearest(np.array([[1.0, 0]]), gallery).tolist() == [1, 3, 2, 0]
 
 
 def test_carriers_and_what_can_be_steered():

@@ -2,8 +2,20 @@
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
-from xsae.evaluation.steering_data import LEAST, concepts_of, first_captions, held_out
+from xsae.evaluation.steering_data import (
+    LEAST,
+    PARTNER,
+    concepts_of,
+    first_captions,
+    held_out,
+    steer_by_labels,
+    steer_method,
+)  # fmt: skip
+from xsae.methods import Method
+from xsae.sae import SAEConfig, SparseAutoencoder
 
 
 class Store(dict):
@@ -47,3 +59,47 @@ def test_concepts_are_carried_by_enough_rows_of_every_table_and_not_by_all():
     assert concepts_of([few, many], ["icon"]) == ["icon:a", "icon:d"]  # a hundredth of the smallest: 3
     assert concepts_of([many], ["icon"]) == ["icon:b", "icon:c", "icon:d"] and LEAST == 20
     assert concepts_of([few], ["colour"]) == []
+
+
+class Plane(dict):
+    """Embeddings on the axes of a plane, each with its caption: east is (1, 0) and `icon:east`, north `icon:north`."""
+
+    def __init__(self):
+        x = np.tile(np.eye(2, dtype=np.float32), (4, 1))
+        super().__init__(image=x, text=x)
+
+    def split(self, name):
+        labels = [["icon:east"], ["icon:north"]] * 4
+        return pd.DataFrame({"image": range(8), "text": range(8), "concepts": labels, "mentions": labels})
+
+
+@pytest.fixture
+def plane_method():
+    """A latent for either axis in both modalities; text's are the other way round, and no alignment knows."""
+    saes = {m: SparseAutoencoder(SAEConfig(dim=2, latents=2, k=1)) for m in ("image", "text")}
+    with torch.no_grad():
+        for sae, rows in zip(saes.values(), (torch.eye(2), torch.eye(2).flip(0)), strict=True):
+            sae.encoder.copy_(rows)
+            sae.dictionary.copy_(rows)
+    return Method(saes)
+
+
+CONCEPTS, ALPHAS = ["icon:east", "icon:north"], [0.0, 2.0]
+
+
+def test_the_latent_that_captions_choose_is_pushed_and_of_posthoc_its_best_partner_as_well(plane_method):
+    found = steer_method(Plane(), plane_method, "posthoc", CONCEPTS, ALPHAS, seed=1)
+    latents = found.drop_duplicates(["method", "concept"]).set_index(["method", "concept"])["latent"]
+    assert latents.to_dict() == {
+        ("posthoc", "icon:east"): 1, ("posthoc", "icon:north"): 0, (PARTNER, "icon:east"): 0, (PARTNER, "icon:north"): 1
+    }  # fmt: skip
+    pushed = found[(found["alpha"] == 2) & (found["gallery"] == "images")].groupby("method")["mAP"].mean()
+    assert pushed[PARTNER] == 1 > pushed["posthoc"]
+    other = steer_method(Plane(), plane_method, "separated", CONCEPTS, ALPHAS, seed=1)
+    assert set(other["method"]) == {"separated"} and set(other["latent"]) == {0, 1}
+
+
+def test_the_directions_of_labels_steer_to_what_they_name():
+    found = steer_by_labels(Plane(), CONCEPTS, ALPHAS, seed=1)
+    assert found[found["alpha"] == 2]["mAP"].tolist() == [1] * 4 and (found[found["alpha"] == 0]["mAP"] < 1).all()
+    assert found["concept"].drop_duplicates().tolist() == CONCEPTS

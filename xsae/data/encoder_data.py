@@ -43,7 +43,7 @@ def draw_shard(folder: Path, number: int, size: int) -> Path:
     if not path.is_file():
         world = scenes.sample(size, _FIRST_SEED + number)
         texts, _ = captions.captions(world, CAPTIONS_PER_IMAGE, _FIRST_SEED + number)
-        tokens = Tokenizer()([text for captions in texts for text in captions]).astype(np.int16)
+        tokens = Tokenizer()([text for of_image in texts for text in of_image]).astype(np.int16)
         arrays = {
             "images": np.concatenate(list(drawing.batches(world))),
             "tokens": tokens.reshape(size, CAPTIONS_PER_IMAGE, -1),

@@ -35,7 +35,7 @@ def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFr
                     "image": images + owner,
                     "text": told + np.arange(len(owner)),
                     "split": split,
-                    "caption": [text for captions in texts for text in captions],
+                    "caption": [text for of_image in texts for text in of_image],
                     "mentions": [labels for named in mentions for labels in named],
                     "concepts": [concepts[row] for row in owner],
                 }

@@ -5,11 +5,14 @@ lies above zero; *the opposite holds* when it lies below; else it *does not hold
 testable. Tests were fixed before results were seen.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, t
+
+from xsae.methods import METHODS
 
 AT_CHANCE_P = 0.01  # below it, a recall is above what a random ranking gives
 
@@ -92,43 +95,60 @@ def interval(differences: np.ndarray, units: Sequence | None = None) -> dict[str
     return {"difference": mean, "low": mean - margin, "high": mean + margin}
 
 
-def by_seed(scores: Mapping[tuple[str, str, int], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """(method, bias start, seed) -> (n,) scores, as (method, bias start) -> (S, n) floats, seeds in ascending order."""
-    seeds = sorted({seed for *_, seed in scores})
-    names = dict.fromkeys((method, start) for method, start, _ in scores)
-    return {name: np.stack([scores[*name, seed] for seed in seeds]).astype(float) for name in names}
-
-
 def leads(
-    scores: Mapping[tuple[str, str], np.ndarray],
-    units: Sequence,
-    losses: Mapping[tuple[str, str], float],
+    scores: Iterable[tuple[Mapping[str, Any], np.ndarray]],
+    losses: Mapping[tuple[str, str, str], float],
+    units: Callable[[dict[str, Any]], Sequence] | None = None,
     ours: str = "posthoc",
-) -> Iterator[dict]:
+) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
     """By how much `ours` leads every other method, with intervals: at equal starts, and at everybody's best.
 
     Args:
-        scores: (method, bias start) -> (S, n), what each of n queries scored, per seed; larger is better.
-        units: (n,), as `interval` takes them.
-        losses: (method, bias start) -> reconstruction loss, by which a method's best start is chosen.
+        scores: what is scored, and the scores (n,) of its n queries, larger being better: `backbone`, `method`,
+            `bias_start`, `seed`, and what else tells one comparison from another.
+        losses: (backbone, method, bias start) -> reconstruction loss of what is trained, by which a method's best start
+            is chosen.
+        units: what each of the n queries was drawn with, as `interval` takes them, by what tells one comparison from
+            another; without it each query is a draw of its own.
 
     Yields:
-        `comparison`, `bias_start` (of ours), `other`, `other_start`, and `interval` of the difference. Comparisons are
-        "same start"; "best start", each method at the start that it reconstructs best from; and "other's best", where
-        the other has the start at which it scores best, and ours still the one that it reconstructs best from. A method
-        that has not all starts is compared at those it has.
+        What tells one comparison from another, then `comparison`, `bias_start` (of ours), `other`, `other_start`; and
+        `interval` of the difference, with the number of `seeds`. Comparisons are "same start"; "best start", each
+        method at the start that it reconstructs best from; and "other's best", where the other has the start at which
+        it scores best, and ours still the one that it reconstructs best from. A method that has not all starts is
+        compared at those it has.
     """
+    apart: dict[tuple, dict] = {}
+    for about, score in scores:
+        where = tuple((name, value) for name, value in about.items() if name not in ("method", "bias_start", "seed"))
+        of_method = apart.setdefault(where, {}).setdefault((about["method"], about["bias_start"]), {})
+        of_method[about["seed"]] = score
+    for where, by_seed in ((dict(where), by_seed) for where, by_seed in apart.items()):
+        found = {
+            name: np.stack([scored[seed] for seed in sorted(scored)]).astype(float) for name, scored in by_seed.items()
+        }
+        loss = {(m, start): losses[where["backbone"], METHODS[m].trained_as or m, start] for m, start in found}
+        drawn = units(where) if units else None
+        for start, other, other_start, comparison in _compared(found, loss, ours):
+            about = {"comparison": comparison, "bias_start": start, "other": other, "other_start": other_start}
+            ahead = found[ours, start] - found[other, other_start]
+            yield where | about, interval(ahead, drawn) | {"seeds": len(ahead)}
+
+
+def _compared(
+    scores: Mapping[tuple[str, str], np.ndarray], losses: Mapping[tuple[str, str], float], ours: str
+) -> Iterator[tuple[str, str, str, str]]:
+    """Who is compared: our start, another method, its start, and the comparison that this is."""
     starts = [start for method, start in scores if method == ours]
     own_best = min(starts, key=lambda start: losses[ours, start])
     for other in dict.fromkeys(method for method, _ in scores if method != ours):
         theirs = [start for start in starts if (other, start) in scores]
         by_loss = min(theirs, key=lambda start: losses[other, start])
         by_score = max(theirs, key=lambda start: scores[other, start].mean())
-        pairs = [("same start", start, start) for start in theirs]
-        pairs += [("best start", own_best, by_loss), ("other's best", own_best, by_score)] if len(starts) > 1 else []
-        for comparison, start, other_start in pairs:
-            found = interval(scores[ours, start] - scores[other, other_start], units)
-            yield {"comparison": comparison, "bias_start": start, "other": other, "other_start": other_start} | found
+        yield from ((start, other, start, "same start") for start in theirs)
+        if len(starts) > 1:
+            yield own_best, other, by_loss, "best start"
+            yield own_best, other, by_score, "other's best"
 
 
 def paired(frame: pd.DataFrame, better: str, worse: str) -> list[float]:

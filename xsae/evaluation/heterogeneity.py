@@ -17,34 +17,34 @@ _BLOCK = 512  # latents whose gaps to all others are held at one time: 16 MB at 
 
 
 def compare(
-    codes: Mapping[tuple[str, int], sparse.csr_array], directions: Mapping[tuple[str, int], np.ndarray]
+    codes: Mapping[int, Mapping[str, sparse.csr_array]], directions: Mapping[int, Mapping[str, np.ndarray]]
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
     """Match and measure autoencoders of two modalities, and as a control those of one modality and two seeds.
 
     Args:
-        codes: (modality, seed) -> (n_pairs, L) sparse codes, row i of all of one pair. The first modality is the
+        codes: seed -> modality -> (n_pairs, L) sparse codes, row i of all of one pair. The first modality is the
             reference.
-        directions: (modality, seed) -> (L, d), the dictionary of the same autoencoder.
+        directions: seed -> modality -> (L, d), the dictionary of the same autoencoder.
 
     Yields:
         What is compared: `comparison`, `cross_modal` or `same_modality_<name>`; `modality`, the one that is compared
         with the reference, or with itself; `seed` and `other_seed`, equal where it is cross-modal. Then the gaps of the
         matches (`direction_gap`), and the density of the gap over all pairs of alive latents (`gap_density`).
     """
-    (reference, *others), seeds = (list(dict.fromkeys(part)) for part in zip(*codes, strict=True))
-    planned = [("cross_modal", other, (reference, seed), (other, seed)) for other in others for seed in seeds]
+    reference, *others = modalities = list(next(iter(codes.values())))
+    planned = [("cross_modal", other, (seed, reference), (seed, other)) for other in others for seed in codes]
     planned += [
-        (f"same_modality_{modality}", modality, (modality, a), (modality, b))
-        for modality in (reference, *others)
-        for a, b in combinations(seeds, 2)
+        (f"same_modality_{modality}", modality, (a, modality), (b, modality))
+        for modality in modalities
+        for a, b in combinations(codes, 2)
     ]
-    alive = {key: np.asarray(of.count_nonzero(axis=0)) > 0 for key, of in codes.items()}
-    for comparison, modality, one, other in planned:
-        settings = {"comparison": comparison, "modality": modality, "seed": one[1], "other_seed": other[1]}
-        dictionaries = directions[one], directions[other]
-        gaps = direction_gap(*dictionaries, Alignment().fit(codes[one], codes[other]))
-        correlation = co_activation(codes[one], codes[other])
-        yield settings, gaps, gap_density(*dictionaries, correlation, alive[one], alive[other])
+    for comparison, modality, *pair in planned:
+        one, other = (codes[seed][m] for seed, m in pair)
+        dictionaries = [directions[seed][m] for seed, m in pair]
+        alive = [np.asarray(side.count_nonzero(axis=0)) > 0 for side in (one, other)]
+        settings = {"comparison": comparison, "modality": modality, "seed": pair[0][0], "other_seed": pair[1][0]}
+        gaps = direction_gap(*dictionaries, Alignment().fit(one, other))
+        yield settings, gaps, gap_density(*dictionaries, co_activation(one, other), *alive)
 
 
 def direction_gap(dictionary_a: np.ndarray, dictionary_b: np.ndarray, alignment: Alignment) -> pd.DataFrame:
@@ -83,9 +83,9 @@ def gap_by_bin(gaps: pd.DataFrame, edges: Sequence[float] = (0.0, 0.2, 0.4, 0.6,
         edges: increasing bin edges. Every bin holds its lower edge; the last one holds its upper edge too.
 
     Returns:
-        One row per bin, empty ones included: `bin` (such as `[0.0,0.2)`), `n`, `mean`, `std` (ddof 1; NaN if n < 2),
-        `median`, and `n_excluded`, the same in every row: how many matches lie in no bin (with the default edges, those
-        of negative correlation).
+        One row per bin, empty ones included: `bin` (such as `[0.0,0.2)`), `n`, `gap_mean`, `gap_std` (ddof 1; NaN if
+        n < 2), `gap_median`, and `n_excluded`, the same in every row: how many matches lie in no bin (with the default
+        edges, those of negative correlation).
 
     Raises:
         ValueError: the edges do not increase.
@@ -97,8 +97,8 @@ def gap_by_bin(gaps: pd.DataFrame, edges: Sequence[float] = (0.0, 0.2, 0.4, 0.6,
     for i, (label, (low, high)) in enumerate(zip(_bin_labels(edges), pairwise(edges), strict=True)):
         inside = (correlation >= low) & ((correlation <= high) if i == last else (correlation < high))
         gap = gaps["gap"][inside]
-        rows.append({"bin": label, "n": len(gap), "mean": gap.mean(), "std": gap.std(ddof=1), "median": gap.median()})
-    table = pd.DataFrame(rows)
+        rows.append([label, len(gap), gap.mean(), gap.std(ddof=1), gap.median()])
+    table = pd.DataFrame(rows, columns=["bin", "n", "gap_mean", "gap_std", "gap_median"])
     return table.assign(n_excluded=len(gaps) - table["n"].sum())
 
 

@@ -6,7 +6,7 @@ queries they touch is reported, for a recall without its tie rule says little.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,15 @@ def retrieve(method: Method, store: EmbeddingStore, split: str = "test") -> pd.D
         for a, b in permutations(codes, 2)
     }
     return pd.DataFrame(found).T
+
+
+def bounds(store: EmbeddingStore, split: str = "test") -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Between what codes lie: of each direction `dense`, the `recall` of the embeddings themselves, and `chance`."""
+    x = {m: store[m][store.rows(m, split)] for m in store.modalities}
+    ids = {m: store.groups(m, split) for m in x}
+    for a, b in permutations(x, 2):
+        yield f"{a}_to_{b}", "dense", recall(x[a], x[b], ids[a], ids[b])
+        yield f"{a}_to_{b}", "chance", chance(ids[a], ids[b])
 
 
 def ranks(queries: Rows, gallery: Rows, query_ids: Sequence, gallery_ids: Sequence) -> tuple[np.ndarray, np.ndarray]:

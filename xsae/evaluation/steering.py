@@ -269,6 +269,12 @@ def steer_along(x: np.ndarray, direction: np.ndarray, alpha: float) -> np.ndarra
     return unit_rows(x + alpha * unit, "steer_along: the pushed embeddings").astype(x.dtype)
 
 
+def nearest(x: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """The rows of gallery (n, d) by their cosine with one embedding x (1, d), both of unit norm; of equal ones the
+    first."""
+    return np.argsort(-(x @ gallery.T)[0], kind="stable")
+
+
 def preservation(steered: np.ndarray, original: np.ndarray) -> float:
     """Mean cosine of the steered embeddings (n, d) to the originals (n, d), row by row; a zero row has cosine 0.
 

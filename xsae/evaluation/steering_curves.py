@@ -1,13 +1,28 @@
-"""Steering at equal cost: mAP read off where methods preserve as much, not where their α are equal."""
+"""What steering comes to: means over concepts, at equal α and at equal cost, where methods preserve as much."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from xsae.evaluation.claims import interval
 from xsae.evaluation.steering import METRICS
 
 LEVELS = tuple(percent / 100 for percent in range(50, 100, 5))  # preservations that methods are compared at
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over concepts, all of `METRICS`, and by `kind` those of mAP and preservation.
+
+    rows: of `steer_concepts`, put together, with `method`, `seed`, `backbone`, `bias_start` and `kind`. Returns these,
+    `gallery`, `alpha`, `metric` and `value`; `kind` is `all` or one.
+    """
+    settings = ["method", "seed", "backbone", "bias_start", "kind", "gallery", "alpha"]
+    every = rows.assign(kind="all").groupby(settings, sort=False, dropna=False)[list(METRICS)].mean()
+    of_kinds = rows.groupby(settings, sort=False, dropna=False)[["mAP", "preservation"]].mean()
+    both = pd.concat([every.stack(), of_kinds.stack()])
+    return both.rename_axis([*settings, "metric"]).rename("value").reset_index()
 
 
 def at_preservation(preservation: np.ndarray, score: np.ndarray, levels: Sequence[float]) -> np.ndarray:
@@ -77,3 +92,32 @@ def lead(scores: pd.DataFrame, method: str, other: str, place: str) -> np.ndarra
     curves = scores.pivot(index=["seed", "concept", place], columns="method", values="mAP")
     ahead = (curves[method] - curves[other]).groupby(level=["seed", "concept"], sort=False).mean()
     return ahead.unstack("concept").dropna(axis=1).to_numpy()
+
+
+def over_levels(levels: pd.DataFrame) -> pd.DataFrame:
+    """Mean mAP over concepts at each preservation that some reach, and `reached`, the share of concepts that do.
+
+    levels: of `at_levels`, of curves by `concept`, `backbone`, `method`, `bias_start`, `seed` and `gallery`.
+    """
+    curve = ["backbone", "method", "bias_start", "seed", "gallery", "preservation"]
+    table = levels.groupby(curve, sort=False, dropna=False)["mAP"].agg(["mean", "count"]).reset_index()
+    table = table.assign(reached=table["count"] / levels["concept"].nunique()).rename(columns={"mean": "mAP"})
+    return table.drop(columns="count")[table["reached"] > 0]
+
+
+def leads(rows: pd.DataFrame, levels: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+    """How far `posthoc` is ahead of each other method, at the largest α and at equal preservation: settings, figures.
+
+    rows: of `steer_concepts`, put together; levels: `at_levels` of them. Figures are those of `interval`, `seeds` and
+    `concepts`. `direction`, the ceiling, is not compared; nor is what has no level in common with `posthoc`.
+    """
+    largest = rows[rows["alpha"] == rows["alpha"].max()]
+    for measure, place, scores in (("largest alpha", "alpha", largest), ("equal preservation", "preservation", levels)):
+        of_methods = scores[scores["method"] != "direction"]
+        for (name, start, gallery), table in of_methods.groupby(["backbone", "bias_start", "gallery"], sort=False):
+            about = {"bias_start": start, "backbone": name, "gallery": gallery, "measure": measure}
+            for other in table["method"].unique():
+                ahead = lead(table, "posthoc", other, place)
+                if other != "posthoc" and ahead.size:
+                    counts = {"seeds": ahead.shape[0], "concepts": ahead.shape[1]}
+                    yield about | {"other": other}, interval(ahead) | counts

@@ -1,11 +1,22 @@
-"""What a store has to steer by: images with one caption each, and the concepts that enough of them carry."""
+"""What a store has to steer by: images with one caption each, the concepts that enough of them carry, their latents."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from xsae.evaluation.steering import HeldOut, carriers, steerable
-from xsae.methods import Pairs
+from xsae.evaluation.concepts import concept_directions
+from xsae.evaluation.steering import (
+    HeldOut,
+    best_partner,
+    carriers,
+    concept_latent,
+    steer_concepts,
+    steer_concepts_along,
+    steerable,
+)
+from xsae.methods import Method, Pairs
+
+PARTNER = "posthoc, best partner"  # our own variant: the image latent that correlates best
 
 LEAST = 20  # rows that carry a concept; fewer, a hundredth of all, where there are few
 
@@ -34,3 +45,43 @@ def held_out(store: Pairs, concepts: Sequence[str]) -> HeldOut:
         shown=carriers(test["concepts"], concepts),
         named=carriers(test["mentions"], concepts),
     )
+
+
+def steer_method(
+    store: Pairs, method: Method, name: str, concepts: Sequence[str], alphas: Sequence[float], seed: int
+) -> pd.DataFrame:
+    """`steer_concepts` with the latents that a store's training captions choose; of `posthoc` also with best partners.
+
+    Returns what that does, with `method`, which is `name` or `PARTNER`, and `latent`, the image latent that is pushed.
+    """
+    train, images, sae = first_captions(store, "train"), held_out(store, concepts), method.saes["image"]
+    naming = carriers(train["mentions"], concepts)
+    text = method.transform("text", store["text"][train["text"].to_numpy()])
+    latents = {name: {concept: concept_latent(text, naming[concept], seed) for concept in concepts}}
+    if name == "posthoc":
+        image = method.transform("image", store["image"][train["image"].to_numpy()])
+        latents[PARTNER] = {concept: best_partner(image, text, latent) for concept, latent in latents[name].items()}
+    pushed = {"codes": method.transform("image", images.images), "dictionary": sae.directions}
+    pushed |= {"bias": sae.decoder_bias.detach().numpy(), "held_out": images, "alphas": alphas, "seed": seed}
+    tables = []
+    for variant, chosen in latents.items():
+        table = steer_concepts(latents=chosen, **pushed)
+        tables.append(table.assign(method=variant, latent=table["concept"].map(chosen)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def steer_by_labels(store: Pairs, concepts: Sequence[str], alphas: Sequence[float], seed: int) -> pd.DataFrame:
+    """The ceiling: `steer_concepts_along` the directions that the labels of a store's training images give.
+
+    All concepts are regressed together, so that none inherits another's direction; but a topic follows from its icons,
+    and one regression cannot have both.
+    """
+    train = first_captions(store, "train")
+    x, labels, directions = store["image"][train["image"].to_numpy()], train["concepts"].tolist(), {}
+    for apart in ("icon", "topic"):
+        known = [concept for concept in steerable(labels) if not concept.startswith(apart)]
+        if known:
+            found = dict(zip(known, concept_directions(x, labels, known), strict=True))
+            directions |= {concept: found[concept] for concept in concepts if concept in found}
+    directions = {concept: directions[concept] for concept in concepts}
+    return steer_concepts_along(directions=directions, held_out=held_out(store, concepts), alphas=alphas, seed=seed)

@@ -10,8 +10,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from xsae.data.encoders import MODELS
+from xsae.data import imagenet
+from xsae.data.classes import write_classes
+from xsae.data.encoders import MODELS, Encoder
 from xsae.data.extraction import Extraction
+from xsae.data.store import EmbeddingStore
+from xsae.run.paths import RunPaths
 
 
 def embed(model: str, source: Sequence[str], out: Path, job: str = "0/1", workers: int | None = None) -> str:
@@ -32,6 +36,23 @@ def embed(model: str, source: Sequence[str], out: Path, job: str = "0/1", worker
     counts = ", ".join(f"{len(store[name])} {name}s" for name in store.modalities)
     skipped = store.manifest["skipped"]["count"]
     return f"{out}: {counts}, d = {store.dim}, {skipped} samples skipped" + (" (skipped.csv)" if skipped else "")
+
+
+def merged(run: str, backbone: str, model: str, sources: Sequence[str], classes: str = "") -> EmbeddingStore:
+    """The store of a run's backbone, from what its jobs embedded and what they have left; with the zero-shot classes of
+    a source `imagenet:FOLDER`, where one is named and they are not there yet."""
+    paths = RunPaths(run)
+    extraction = Extraction(model, sources, paths.embeddings(backbone))
+    extraction.extract()
+    store = extraction.merge()
+    if classes and not paths.classes(backbone).exists():
+        encoder = Encoder.load(model)
+        extraction = Extraction(model, [classes], paths.artifacts / "classes" / backbone)
+        extraction.extract(encoder=encoder)
+        found = imagenet.classes(encoder, extraction.merge())
+        labels, about = found["class_label"][:, None], {"model": encoder.name, "source": classes}
+        write_classes(paths.classes(backbone), found["class_image"], found["class_text"], labels, **about)
+    return store
 
 
 def main() -> None:

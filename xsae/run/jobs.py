@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 
 from xsae.alignment import Alignment
 from xsae.data import matched, synthetic
 from xsae.data.store import EmbeddingStore, open_store
 from xsae.evaluation import choice, zeroshot
+from xsae.evaluation.monosemanticity import monosemanticity
 from xsae.evaluation.reconstruction import reconstruction
 from xsae.evaluation.recovery import collapse_rate, directions_found, recovery
 from xsae.evaluation.retrieval import ranks, summary
+from xsae.evaluation.steering_data import steer_method
 from xsae.evaluation.variants import FREQUENT, firing_rates, variants
 from xsae.methods import METHODS, Method, pair_codes, posthoc, training_data
 from xsae.report import explorer_data
@@ -65,6 +68,29 @@ def retrieve(run: str, backbone: str, bias_start: str, method: str, seed: int) -
         for variant, rows in _variants(trained, store, codes).items()
         for a, b in permutations(rows, 2)
     }
+
+
+def score(
+    run: str, backbone: str, bias_start: str, method: str, seed: int, judges: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """modality -> `monosemanticity` of the latents that have one, on held-out embeddings, the largest first.
+
+    judges: backbone -> the backbone whose embeddings of the same rows judge its latents.
+    """
+    store, trained = loaded(run, backbone, bias_start, method, seed)
+    judge, found = open_store(RunPaths(run).embeddings(judges[backbone])), {}
+    for m in store.modalities:
+        rows = store.rows(m, "test")
+        scores = monosemanticity(trained.transform(m, store[m][rows]), judge[m][rows])
+        found[m] = np.sort(scores[np.isfinite(scores)])[::-1]
+    return found
+
+
+def steer(
+    run: str, backbone: str, bias_start: str, method: str, seed: int, concepts: Sequence[str], alphas: Sequence[float]
+) -> pd.DataFrame:
+    """`steer_method` of a method."""
+    return steer_method(*loaded(run, backbone, bias_start, method, seed), method, concepts, alphas, seed)
 
 
 def classify(run: str, backbone: str, bias_start: str, method: str, seed: int) -> dict[str, tuple]:

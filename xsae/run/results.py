@@ -26,11 +26,16 @@ def tidy(
         [{"method": method, "seed": seed, **settings, "metric": name, "value": float(v)} for name, v in metrics.items()]
     ).astype({"seed": "Int64"})
     result, _, setting = reference.partition("/")
-    known = references(result)
-    known = known[known["setting"] == setting].set_index("metric")
-    frame["reference"] = frame["metric"].map(known["value"]).astype(float)
-    frame["reference_tag"] = frame["metric"].map(known["tag"])
-    return frame
+    return referenced(frame, result, setting)
+
+
+def referenced(table: pd.DataFrame, result: str, setting: str | pd.Series) -> pd.DataFrame:
+    """A tidy table and, beside each value, the reference of its metric: `reference`, `reference_tag`, NaN for none.
+
+    result, setting: a key of references.csv; one setting for all rows, or one for each.
+    """
+    known = references(result).rename(columns={"value": "reference", "tag": "reference_tag"}).drop(columns="source")
+    return table.assign(setting=setting).merge(known, "left", ["setting", "metric"]).drop(columns="setting")
 
 
 def compared(modalities: Sequence[str], other: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ def known(run: str, backbone: str, method: str, seed: int, bias_start: str = "me
     """
     paths = RunPaths(run)
     store = open_store(paths.embeddings(backbone))
-    trained = load_method(
+    found = load_method(
         paths, backbone=backbone, method=method, bias_start=bias_start, seed=seed, data_hash=store.fingerprint
     )
     trained = "separated" if method == "posthoc" else method
@@ -45,7 +45,7 @@ def known(run: str, backbone: str, method: str, seed: int, bias_start: str = "me
             "backbone == @backbone and method == @trained and seed == @seed and bias_start == @bias_start"
         )
         results = [f"{row.metric} ({row.modality}): {row.value:.4g}" for row in rows.itertuples()]
-    return trained, {"facts": facts, "results": results}
+    return found, {"facts": facts, "results": results}
 
 
 def main() -> None:
@@ -63,15 +63,13 @@ def main() -> None:
     try:
         if arguments.to and arguments.to.exists() and (not arguments.to.is_dir() or any(arguments.to.iterdir())):
             raise ValueError(f"{arguments.to}: is there already; a new or an empty folder is needed")
-        trained, about = known(
-            arguments.run, arguments.backbone, arguments.method, arguments.seed, arguments.bias_start
-        )
+        found, about = known(arguments.run, arguments.backbone, arguments.method, arguments.seed, arguments.bias_start)
         about["place"] = str(place)
         try:
             if arguments.hub:
-                trained.push_to_hub(arguments.hub, model_card_kwargs=about)
+                found.push_to_hub(arguments.hub, model_card_kwargs=about)
             else:
-                trained.save_pretrained(arguments.to, model_card_kwargs=about)
+                found.save_pretrained(arguments.to, model_card_kwargs=about)
         except Exception as error:  # of the hub's client, which has a kind for each of token, name and network
             raise OSError(f"{place}: not written ({' '.join(str(error).split())[:200]})") from None
     except (ValueError, OSError) as error:

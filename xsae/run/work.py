@@ -13,7 +13,7 @@ from xsae.methods import METHODS, Method, pair_codes, posthoc
 from xsae.report import plots
 from xsae.run import pool, results
 from xsae.run.checkpoints import fingerprint, is_trained, load
-from xsae.run.jobs import choose, load_method, train_on_store
+from xsae.run.jobs import ablate, choose, load_method, train_on_store
 from xsae.run.paths import RunPaths
 from xsae.training import TrainingConfig
 
@@ -125,6 +125,22 @@ class Run:
         settings = self.settings(methods, seeds, starts)
         found = pool.run(work, [(self.name, *one.values(), *more) for one in settings], work.__name__)
         yield from zip(settings, found, strict=True)
+
+    def ablate(
+        self, methods: Sequence[str], seeds: Sequence[int], variants: Mapping[str, TrainingConfig]
+    ) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+        """Train each method at each variant of the settings and measure it, side by side where processors train:
+        `backbone`, `variant`, `method` and `seed`, and the figures of `jobs.ablate`."""
+        wanted, trainings = list(product(self.stores, variants, methods, seeds)), []
+        for name, variant, method, seed in wanted:
+            config, which = variants[variant], variant.replace(", ", "-").replace(" = ", "").replace(" ", "-")
+            folder = self.paths.checkpoint(name, f"ablation-{method}-{which}", config.bias_start, seed)
+            trainings.append((self.stores[name].path, folder, method, config, seed))
+        on_cpu = all(config.device == "cpu" for config in variants.values())
+        found = pool.run(ablate, trainings, "settings", side_by_side=on_cpu)
+        for (name, variant, _, seed), of_methods in zip(wanted, found, strict=True):
+            for method, figures in of_methods.items():
+                yield {"backbone": name, "variant": variant, "method": method, "seed": seed}, figures
 
     def trials(self, wanted: Sequence[tuple[str, TrainingConfig]]) -> list[dict[str, float]]:
         """`choice.trial` of methods and configs on the first store, side by side where processors train."""
