@@ -38,8 +38,8 @@ def main() -> None:
     for size in SIZES:
         seconds = alternate(fits(**size), arguments.repeats, warm_up=0)
         rows += [
-            {"alignment": name} | size | {"seconds": own, "x_hungarian": own / seconds["hungarian"]}
-            for name, own in seconds.items()
+            {"alignment": name} | size | {"seconds": took, "x_hungarian": took / seconds["hungarian"]}
+            for name, took in seconds.items()
         ]
     write(pd.DataFrame(rows), "alignments")
 

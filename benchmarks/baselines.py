@@ -34,10 +34,10 @@ def figures(method: Method, store: EmbeddingStore) -> dict[str, float]:
     codes = method.split_codes(store, "test")
     for m, sae in method.saes.items():
         x = store[m][store.rows(m, "test")]
-        own = sae.transform(x)
-        found[f"loss {m}"] = reconstruction(x, sae.inverse_transform(own), codes=own)["loss"]
+        plain = sae.transform(x)
+        found[f"loss {m}"] = reconstruction(x, sae.inverse_transform(plain), codes=plain)["loss"]
     trained = method.split_codes(store, "train")
-    means = {m: np.asarray(own.mean(axis=0)) for m, own in trained.items()}
+    means = {m: np.asarray(of_m.mean(axis=0)) for m, of_m in trained.items()}
     compared = variants(codes, means, firing_rates(trained[store.modalities[0]]) > FREQUENT)
     for prefix, variant in (("", "raw"), ("centred ", "centred")):
         rows = compared[variant]
@@ -59,9 +59,9 @@ def main() -> None:
             single = OWN_DATA.width(len(store.split("train")), store.dim)
             for latents in (single, 2 * single):
                 for method in METHODS:
-                    own = train(store, method, replace(OWN_DATA, latents=latents), seed=split + 1)
+                    learned = train(store, method, replace(OWN_DATA, latents=latents), seed=split + 1)
                     about = {"latents": latents, "method": method, "split": split}
-                    rows.append(about | figures(own, store))
+                    rows.append(about | figures(learned, store))
     table = pd.DataFrame(rows)
     write(table, "baselines")
     print(table.drop(columns="split").groupby(["latents", "method"], sort=False).mean().round(3).T.to_string())

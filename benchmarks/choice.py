@@ -54,7 +54,10 @@ def measure(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray], see
     searched = time.process_time() - began
     chosen = tuple(table[table["chosen"]].iloc[-1][["k", "latents"]])
     grid = list(product(found_on["k"], found_on["latents"]))
-    losses = {(k, own): loss(train, test, replace(OWN_DATA, k=k, latents=own), seed) for k, own in tqdm(grid, "grid")}
+    losses = {
+        (k, latents): loss(train, test, replace(OWN_DATA, k=k, latents=latents), seed)
+        for k, latents in tqdm(grid, "grid")
+    }
     took = time.process_time() - began - searched
     best, usual = min(losses, key=losses.get), (OWN_DATA.k, OWN_DATA.width(n, dim))
     return {

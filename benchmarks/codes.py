@@ -14,9 +14,9 @@ def paired_codes(pairs: int, latents: int, k: int, common: float = 0.5, seed: in
     shared = _draw(rng, pairs, latents, n_common)
     sides = []
     for _ in range(2):
-        own = np.concatenate([shared, _draw(rng, pairs, latents, k - n_common)], axis=1)
-        columns = rng.permutation(latents)[own]
-        values = rng.exponential(size=own.shape).astype(np.float32)
+        drawn = np.concatenate([shared, _draw(rng, pairs, latents, k - n_common)], axis=1)
+        columns = rng.permutation(latents)[drawn]
+        values = rng.exponential(size=drawn.shape).astype(np.float32)
         code = csr_array((values.ravel(), columns.ravel(), np.arange(pairs + 1) * k), shape=(pairs, latents))
         code.sum_duplicates()
         sides.append(code)

@@ -32,7 +32,9 @@ def files(folder: Path, n: int) -> str:
     for row, picture in enumerate(drawing.render(world, np.arange(n))):
         Image.fromarray(picture).resize((480, 360), Image.Resampling.BICUBIC).save(folder / f"{row}.jpg", quality=90)
     names = [f"{row}.jpg" for row in range(n)]
-    pd.DataFrame({"file_name": names, "caption": [own for [own] in texts]}).to_csv(folder / "own.csv", index=False)
+    pd.DataFrame({"file_name": names, "caption": [caption for [caption] in texts]}).to_csv(
+        folder / "own.csv", index=False
+    )
     return f"folder:{folder}/own.csv@train"
 
 
@@ -45,7 +47,7 @@ def compare(architecture: str, n: int, repeats: int) -> dict:
         model, source = f"{architecture}:{folder}/clip.safetensors", files(folder, n)
         encoder = Encoder.load(model)
         table = pd.read_csv(folder / "own.csv")
-        pixels = torch.stack([encoder.preprocess(Image.open(folder / own)) for own in table["file_name"]])
+        pixels = torch.stack([encoder.preprocess(Image.open(folder / file)) for file in table["file_name"]])
         captions, turns = table["caption"].tolist(), iter(range(10**6))
 
         def forward() -> None:
@@ -69,7 +71,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=160)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    write(pd.DataFrame([compare(own, arguments.images, arguments.repeats) for own in ARCHITECTURES]), "extraction")
+    write(
+        pd.DataFrame([compare(architecture, arguments.images, arguments.repeats) for architecture in ARCHITECTURES]),
+        "extraction",
+    )
 
 
 if __name__ == "__main__":

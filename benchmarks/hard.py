@@ -47,7 +47,7 @@ def start(root: Path, *arguments: object) -> subprocess.Popen:
 
 def tables(root: Path) -> dict[str, bytes]:
     """The tables of every run in `root`."""
-    return {str(own.relative_to(root)): own.read_bytes() for own in sorted(root.glob("results/*/*.csv"))}
+    return {str(table.relative_to(root)): table.read_bytes() for table in sorted(root.glob("results/*/*.csv"))}
 
 
 def processes(root: Path) -> dict[int, str]:
@@ -71,18 +71,18 @@ def config(folder: Path, name: str, **changes: object) -> Path:
 
 def kills(folder: Path) -> pd.DataFrame:
     """A line per kill: when, of what, how long until nothing ran any more, and what the next run ended with."""
-    own = config(folder, "small")
+    small = config(folder, "small")
     began = time.monotonic()
-    if start(folder / "whole", own, *UNTIL).wait():
+    if start(folder / "whole", small, *UNTIL).wait():
         raise RuntimeError("a run that nobody disturbed failed")
     whole, expected = time.monotonic() - began, tables(folder / "whole")
     rng, lines = np.random.default_rng(0), []
     for place in tqdm(range(MOMENTS), "kills"):
         kind, root = list(KINDS)[place % len(KINDS)], folder / f"killed{place}"
         began, moment = time.monotonic(), (place + rng.random()) / MOMENTS * 0.95 * whole
-        with start(root, own, *UNTIL) as process:
+        with start(root, small, *UNTIL) as process:
             time.sleep(moment)
-            while not (found := [pid for pid, own_ in processes(root).items() if KINDS[kind](own_)]):
+            while not (found := [pid for pid, command in processes(root).items() if KINDS[kind](command)]):
                 if process.poll() is not None:
                     break
                 time.sleep(0.05)
@@ -93,7 +93,7 @@ def kills(folder: Path) -> pd.DataFrame:
             while processes(root) and time.monotonic() < killed + 60:
                 time.sleep(0.05)
         left, ended = len(processes(root)), time.monotonic()
-        status = start(root, own, *UNTIL).wait()
+        status = start(root, small, *UNTIL).wait()
         lines.append(
             {"killed": kind, "after_s": killed - began, "of_s": whole, "ran_on_s": ended - killed, "left": left,
              "next_status": status, "next_s": time.monotonic() - ended, "same_bytes": tables(root) == expected}
@@ -116,7 +116,7 @@ def side_by_side(folder: Path) -> pd.DataFrame:
         runs = {name: start(root, *arguments, *UNTIL) for name, arguments in together.items()}
         for name, run in runs.items():
             status, prefix = run.wait(), f"results/{name}/"
-            same = [{path: own for path, own in found.items() if path.startswith(prefix)}
+            same = [{path: table for path, table in found.items() if path.startswith(prefix)}
                     for found in (tables(root), expected)]  # fmt: skip
             lines.append({"time": time_ + 1, "run": name, "status": status, "looked_at_s": time.monotonic() - began,
                           "tables": len(same[0]), "same_bytes": same[0] == same[1]})  # fmt: skip

@@ -41,7 +41,7 @@ def _of(make: Callable[[], LinearAlignment]) -> Callable[[Codes, Codes], Maps]:
     def fit(a: Codes, b: Codes) -> Maps:
         fitted = make().fit(a, b)
         maps = (fitted.weights_, fitted.back_weights_)
-        return tuple(own.toarray() if sparse.issparse(own) else own for own in maps)
+        return tuple(matrix.toarray() if sparse.issparse(matrix) else matrix for matrix in maps)
 
     return fit
 
@@ -97,7 +97,9 @@ def cut_procrustes(a: Codes, b: Codes) -> Maps:
 def support_per_direction(a: Codes, b: Codes) -> Maps:
     """Four partners of each mapped latent, by what each moves in the dense ridge; then ridge on these alone."""
     moments, dense = _ridge(a, b)
-    supports = (largest(_moved(own, of), PARTNERS) for own, of in zip(dense, (moments, moments.back), strict=True))
+    supports = (
+        largest(_moved(matrix, of), PARTNERS) for matrix, of in zip(dense, (moments, moments.back), strict=True)
+    )
     both = zip((moments, moments.back), supports, strict=True)
     return tuple(restricted(of, support).toarray() for of, support in both)
 
@@ -107,12 +109,12 @@ def cut_ridge(a: Codes, b: Codes, rank: int | None = None, positive: bool = Fals
     of its `positive` entries alone."""
     moments, dense = _ridge(a, b)
     maps = []
-    for own, of in zip(dense, (moments, moments.back), strict=True):
+    for matrix, of in zip(dense, (moments, moments.back), strict=True):
         if rank is not None:  # of the predictions: reduced-rank regression
-            first = np.linalg.eigh(own @ of.other @ own.T)[1][:, -rank:]
-            own = first @ (first.T @ own)
-        own = np.maximum(own, 0) if positive else own
-        maps.append(np.where(largest(_moved(own, of), PARTNERS), own, 0))
+            first = np.linalg.eigh(matrix @ of.other @ matrix.T)[1][:, -rank:]
+            matrix = first @ (first.T @ matrix)
+        matrix = np.maximum(matrix, 0) if positive else matrix
+        maps.append(np.where(largest(_moved(matrix, of), PARTNERS), matrix, 0))
     return tuple(maps)
 
 
@@ -127,33 +129,35 @@ def hard_thresholding(a: Codes, b: Codes, steps: int = 50) -> Maps:
     maps = []
     for of in (moments, moments.back):
         damped = of.damped
-        own, rate = np.zeros(of.cross.shape), 1 / np.linalg.norm(damped, 2)
+        matrix, rate = np.zeros(of.cross.shape), 1 / np.linalg.norm(damped, 2)
         for _ in range(steps):
-            own = own + rate * (of.cross - own @ damped)
-            own = np.where(largest(_moved(own, of), PARTNERS), own, 0)
-        maps.append(own)
+            matrix = matrix + rate * (of.cross - matrix @ damped)
+            matrix = np.where(largest(_moved(matrix, of), PARTNERS), matrix, 0)
+        maps.append(matrix)
     return tuple(maps)
 
 
 def contrastive(a: Codes, b: Codes, steps: int = 400, batch: int = 1024) -> Maps:
     """`Partners`, its weights then learned: the symmetric contrastive loss of batches of pairs, at temperature .05."""
     start = _of(Partners)(a, b)
-    supports = [torch.from_numpy((own != 0).astype(np.float32)) for own in start]
-    weights = [torch.from_numpy(own.astype(np.float32)).requires_grad_() for own in start]
-    means = [torch.from_numpy(np.asarray(own.mean(axis=0), dtype=np.float32)) for own in (a, b)]
+    supports = [torch.from_numpy((matrix != 0).astype(np.float32)) for matrix in start]
+    weights = [torch.from_numpy(matrix.astype(np.float32)).requires_grad_() for matrix in start]
+    means = [torch.from_numpy(np.asarray(codes.mean(axis=0), dtype=np.float32)) for codes in (a, b)]
     optimiser, rng = torch.optim.Adam(weights, lr=1e-3), np.random.default_rng(0)
     for _ in range(steps):
         rows = rng.choice(a.shape[0], min(batch, a.shape[0]), replace=False)
-        x = [torch.from_numpy(own[rows].toarray()).float() - mean for own, mean in zip((a, b), means, strict=True)]
+        x = [torch.from_numpy(codes[rows].toarray()).float() - mean for codes, mean in zip((a, b), means, strict=True)]
         loss = torch.zeros(())
-        for query, gallery, own, support in zip(x, x[::-1], weights, supports, strict=True):
-            mapped = torch.nn.functional.normalize(gallery @ (own * support).T)
+        for query, gallery, weight, support in zip(x, x[::-1], weights, supports, strict=True):
+            mapped = torch.nn.functional.normalize(gallery @ (weight * support).T)
             similarity = torch.nn.functional.normalize(query) @ mapped.T / 0.05
             loss = loss + torch.nn.functional.cross_entropy(similarity, torch.arange(len(rows)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return tuple((own * support).detach().double().numpy() for own, support in zip(weights, supports, strict=True))
+    return tuple(
+        (weight * support).detach().double().numpy() for weight, support in zip(weights, supports, strict=True)
+    )
 
 
 def loose_ridge(a: Codes, b: Codes) -> Maps:

@@ -31,7 +31,7 @@ def alternate(contestants: Mapping[str, Callable[[], object]], repeats: int, war
             began = time.perf_counter()
             run()
             taken[name].append(time.perf_counter() - began)
-    return {name: float(np.median(own)) for name, own in taken.items()}
+    return {name: float(np.median(times)) for name, times in taken.items()}
 
 
 def peak_memory(make: Callable[[], Callable], small: Callable[[], Callable], times: int = 3) -> float:
@@ -46,9 +46,9 @@ def peak_memory(make: Callable[[], Callable], small: Callable[[], Callable], tim
     process.start()
     send.close()  # so that a process that fails ends the waiting for it, by EOFError
     before, highest = receive.recv(), 0
-    own = psutil.Process(process.pid)
+    watched = psutil.Process(process.pid)
     while not receive.poll(0.002):
-        highest = max(highest, own.memory_info().rss)
+        highest = max(highest, watched.memory_info().rss)
     process.join()
     return (max(highest, receive.recv()) - before) / 1e6
 

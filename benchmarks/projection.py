@@ -40,7 +40,7 @@ def project(dictionary: Tensor) -> None:
 
 def loss(method: str, train: dict, test: dict, config: TrainingConfig, seed: int, projected: bool) -> float:
     """Mean held-out loss over the modalities. train, test: modality -> (n, d), row i of each being one pair."""
-    arrays, rows = list(train.values()), [np.arange(len(own)) for own in train.values()]
+    arrays, rows = list(train.values()), [np.arange(len(matrix)) for matrix in train.values()]
     of_modality = METHODS[method].build(list(train), SAEConfig(arrays[0].shape[1], config.latents, config.k), seed)
     saes = list(of_modality.values())
     if projected:
@@ -50,7 +50,7 @@ def loss(method: str, train: dict, test: dict, config: TrainingConfig, seed: int
     fit(saes, arrays, rows, config, seed)
     codes = {m: sae.transform(test[m]) for m, sae in of_modality.items()}
     losses = [
-        reconstruction(test[m], of_modality[m].inverse_transform(own), codes=own)["loss"] for m, own in codes.items()
+        reconstruction(test[m], of_modality[m].inverse_transform(of_m), codes=of_m)["loss"] for m, of_m in codes.items()
     ]
     return float(np.mean(losses))
 

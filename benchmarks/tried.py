@@ -38,10 +38,10 @@ Codes = dict[str, sparse.csr_array]
 
 def recalls(idea: Idea, fitted: Codes, asked: Codes, ids: dict[str, np.ndarray]) -> dict[str, float]:
     """R@1 of either direction on codes that are asked about, by maps fitted on codes of pairs; the reference first."""
-    names, means = list(fitted), {m: np.asarray(own.mean(axis=0)) for m, own in fitted.items()}
+    names, means = list(fitted), {m: np.asarray(codes.mean(axis=0)) for m, codes in fitted.items()}
     into = dict(zip(names, idea.fit(*fitted.values()), strict=True))  # the latents of a modality, from the other's
-    weight = {m: 1 / np.sqrt(_deviation(own)) if idea.divided else 1.0 for m, own in fitted.items()}
-    x, found = {m: own.toarray() - means[m] for m, own in asked.items()}, {}
+    weight = {m: 1 / np.sqrt(_deviation(codes)) if idea.divided else 1.0 for m, codes in fitted.items()}
+    x, found = {m: codes.toarray() - means[m] for m, codes in asked.items()}, {}
     for query, gallery in permutations(names):
         if idea.of_query:
             rows = x[query] @ into[gallery].T * weight[gallery], x[gallery] * weight[gallery]
@@ -64,12 +64,12 @@ def folds(method: Method, store: EmbeddingStore, n: int, held: int) -> Iterator[
     image, text = store.modalities
     images, owner = np.unique(pairs[image], return_inverse=True)
     part = np.random.default_rng(0).permutation(len(images)) % n
-    for own in range(held):
-        chosen = np.flatnonzero(part == own)[:ASKED]
+    for turn in range(held):
+        chosen = np.flatnonzero(part == turn)[:ASKED]
         rows = {text: np.flatnonzero(np.isin(owner, chosen))}
         rows[image] = rows[text][np.unique(owner[rows[text]], return_index=True)[1]]
         yield (
-            {m: codes[m][part[owner] != own] for m in store.modalities},
+            {m: codes[m][part[owner] != turn] for m in store.modalities},
             {m: codes[m][rows[m]] for m in store.modalities},
             {m: owner[rows[m]] for m in store.modalities},
         )

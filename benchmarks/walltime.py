@@ -54,8 +54,8 @@ def _memory(pid: int) -> tuple[int, str]:
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         try:
             total += process.memory_full_info().pss
-            own = re.search(r"--notebook (\S+)", " ".join(process.cmdline()))
-            notebook = own[1] if own else notebook
+            named = re.search(r"--notebook (\S+)", " ".join(process.cmdline()))
+            notebook = named[1] if named else notebook
         except psutil.Error:  # it has just ended
             continue
     return total, notebook
