@@ -11,7 +11,7 @@ def pytest_configure(config):
         torch.set_num_threads(1)
 
 
-READ_SMOKE = ("tests/test_end_to_end.py", "tests/test_slurm.py")
+READ_SMOKE = ("tests/test_smoke.py", "tests/test_slurm.py")
 
 
 def together(nodeid):
@@ -25,7 +25,7 @@ def together(nodeid):
 
 def pytest_collection_modifyitems(items):
     """What takes longest comes first."""
-    items.sort(key=lambda item: together(item.nodeid) not in ("smoke", "notebooks"))
+    items.sort(key=lambda item: together(item.nodeid) not in ("smoke", "notebooks", "tests/test_end_to_end.py"))
 
 
 @pytest.hookimpl(optionalhook=True)

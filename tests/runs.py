@@ -35,8 +35,8 @@ def tables(root, run):
 
 def tiny(folder, **changes):
     path = folder / "tiny.yaml"
-    own = {name: value for name, value in TINY.items() if "scenes" not in name or "sources" not in changes}
-    path.write_text(yaml.safe_dump({"extends": "smoke", **own, **changes}))
+    settings = {name: value for name, value in TINY.items() if "scenes" not in name or "sources" not in changes}
+    path.write_text(yaml.safe_dump({"extends": "smoke", **settings, **changes}))
     return path
 
 

@@ -106,9 +106,9 @@ def test_distance_by_hand():
     )
     assert sparsity == 0 and activation.pre(x, directions, bias).tolist() == [pytest.approx([2 - d for d in distances])]
     # an embedding on a direction is at distance 0, where the distance has no gradient
-    own = directions.clone().requires_grad_()
-    activation(torch.tensor([[1.0, 0.0]]), own, bias, True)[0].sum().backward()
-    assert own.grad.isfinite().all()
+    dictionary = directions.clone().requires_grad_()
+    activation(torch.tensor([[1.0, 0.0]]), dictionary, bias, True)[0].sum().backward()
+    assert dictionary.grad.isfinite().all()
 
 
 def test_matryoshka_nests_levels_of_k():

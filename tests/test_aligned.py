@@ -31,13 +31,13 @@ def codes(n: int, width: int, seed: int) -> sparse.csr_array:
 
 
 def test_each_direction_maps_its_gallery():
-    own = {"image": codes(40, 5, 0), "text": codes(40, 4, 1)}
+    held = {"image": codes(40, 5, 0), "text": codes(40, 4, 1)}
     rng = np.random.default_rng(2)
     forward, back = rng.standard_normal((5, 4)), rng.standard_normal((4, 5))
-    means = {m: rng.random(x.shape[1]) for m, x in own.items()}
-    ids = {m: np.arange(40) for m in own}
-    found = recall_both_ways(Fixed(forward, back), means, own, ids)
-    x = {m: own[m].toarray() - means[m] for m in own}
+    means = {m: rng.random(x.shape[1]) for m, x in held.items()}
+    ids = {m: np.arange(40) for m in held}
+    found = recall_both_ways(Fixed(forward, back), means, held, ids)
+    x = {m: held[m].toarray() - means[m] for m in held}
     expected = {
         "image_to_text": recall(x["image"], x["text"] @ forward.T, ids["image"], ids["text"]),
         "text_to_image": recall(x["text"], x["image"] @ back.T, ids["text"], ids["image"]),
@@ -75,7 +75,9 @@ def test_partners_retrieve_better_than_one_partner_where_latents_are_split():
     train, test = slice(1500), slice(1500, None)
     means = {"image": np.asarray(a[train].mean(axis=0)), "text": np.asarray(b[train].mean(axis=0))}
     held, ids = {"image": a[test], "text": b[test]}, {"image": np.arange(500), "text": np.arange(500)}
-    few, one = (recall_both_ways(own.fit(a[train], b[train]), means, held, ids) for own in (Partners(), Hungarian()))
+    few, one = (
+        recall_both_ways(alignment.fit(a[train], b[train]), means, held, ids) for alignment in (Partners(), Hungarian())
+    )
     for direction in few:
         assert few[direction]["R@1"] > one[direction]["R@1"] + 0.1
 
@@ -118,10 +120,10 @@ def test_with_one_partner_it_is_the_papers_steering():
     x = rng.standard_normal((60, 5))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     flags = {name: rng.random(60) < 0.4 for name in "ab"}
-    own = HeldOut(x, x[::-1].copy(), flags, flags)
+    held_out = HeldOut(x, x[::-1].copy(), flags, flags)
     to_paper, bias = Alignment().fit(image, text).transform(text), np.ones(5)
     latents = {name: concept_latent(to_paper, names, 3) for name, names in flags.items()}
-    about = {"held_out": own, "alphas": (0.0, 0.5, 2.0), "seed": 3}
+    about = {"held_out": held_out, "alphas": (0.0, 0.5, 2.0), "seed": 3}
     expected = steer_concepts(latents=latents, codes=image, dictionary=dictionary, bias=bias, **about)
     pushed = steering_directions(Hungarian().fit(image, text), text, flags, dictionary, seed=3)
     found = steer_concepts_along(directions=pushed, pushed=image @ dictionary + bias, **about)

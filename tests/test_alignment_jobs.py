@@ -7,7 +7,7 @@ from xsae.run.alignment_jobs import PAIRS, SHUFFLED, _samples
 
 def test_samples_are_nested_true_pairs_then_all_with_a_share_shuffled():
     samples = list(_samples(2000))
-    true = [own for own in samples if own[1] == 0]
+    true = [sample for sample in samples if sample[1] == 0]
     assert [pairs for pairs, *_ in true] == [*(size for size in PAIRS if size < 2000), 2000]
     for (pairs, _, rows, partners), (_, _, more, _) in zip(true, true[1:] + true[-1:], strict=True):
         assert len(set(rows)) == pairs and set(rows) <= set(more)

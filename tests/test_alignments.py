@@ -61,7 +61,7 @@ def test_the_order_of_the_others_latents_changes_nothing(name):
     b, shuffle = noisy(a, 5), np.random.default_rng(2).permutation(16)
     make = (SPARSE | DENSE)[name]
     plain, moved = make().fit(a, b).transform(b), make().fit(a, b[:, shuffle]).transform(b[:, shuffle])
-    dense = [own.toarray() if sparse.issparse(own) else own for own in (plain, moved)]
+    dense = [codes.toarray() if sparse.issparse(codes) else codes for codes in (plain, moved)]
     np.testing.assert_allclose(dense[0], dense[1], atol=1e-8)
 
 

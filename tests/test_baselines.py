@@ -29,7 +29,7 @@ def pairs(n=300, names=("image", "text"), seed=0):
 
 
 def train(method, x, config=SMALL):
-    return train_saes(method, x, {m: np.arange(len(own)) for m, own in x.items()}, config, seed=1)
+    return train_saes(method, x, {m: np.arange(len(matrix)) for m, matrix in x.items()}, config, seed=1)
 
 
 def plain(pre, k=1):
@@ -64,15 +64,15 @@ def test_cross_reconstruction_by_hand():
 
 
 def test_a_mask_hides_the_same_latents_from_every_modality_and_others_at_the_next_step():
-    x = {m: torch.from_numpy(own) for m, own in pairs(400).items()}
+    x = {m: torch.from_numpy(matrix) for m, matrix in pairs(400).items()}
     saes = list(METHODS["masked_group_sparse"].build(list(x), SAEConfig(24, 96, 4), 1).values())
-    inputs = [sae.inputs(own) for sae, own in zip(saes, x.values(), strict=True)]
+    inputs = [sae.inputs(part) for sae, part in zip(saes, x.values(), strict=True)]
     generator, same = np.random.default_rng(5), np.random.default_rng(5)
     drawn = []
     for _ in range(50):
         hidden = torch.from_numpy(same.random(96) < 0.2)
-        for sae, own, (values, latents, _) in zip(saes, inputs, masked(saes, inputs, generator), strict=True):
-            pre = ((own - sae.decoder_bias) @ sae.encoder.T + sae.encoder_bias).relu() * ~hidden
+        for sae, part, (values, latents, _) in zip(saes, inputs, masked(saes, inputs, generator), strict=True):
+            pre = ((part - sae.decoder_bias) @ sae.encoder.T + sae.encoder_bias).relu() * ~hidden
             codes = torch.zeros_like(pre).scatter(1, latents, values)
             expected = torch.zeros_like(pre).scatter(1, pre.topk(4).indices, pre.topk(4).values)
             torch.testing.assert_close(codes, expected, atol=1e-5, rtol=0)
@@ -86,32 +86,37 @@ def dense_codes(method, x, models, k, hidden):
     """The codes (n, L) of every modality by the papers' equations, with plain autograd."""
     if method == "vl_sae":
         pre = [
-            2 - torch.cdist(own, torch.nn.functional.normalize(p["encoder"])) for own, p in zip(x, models, strict=True)
+            2 - torch.cdist(part, torch.nn.functional.normalize(p["encoder"]))
+            for part, p in zip(x, models, strict=True)
         ]
     else:
-        pre = [(own - p["decoder_bias"]) @ p["encoder"].T + p["encoder_bias"] for own, p in zip(x, models, strict=True)]
+        pre = [
+            (part - p["decoder_bias"]) @ p["encoder"].T + p["encoder_bias"] for part, p in zip(x, models, strict=True)
+        ]
     if method == "masked_group_sparse":
-        pre = [own.relu() * ~hidden for own in pre]
-    chosen = [(sum(pre) if method == "sparc" else own).topk(k).indices for own in pre]
-    return [own.relu() * torch.zeros_like(own).scatter(1, at, 1.0) for own, at in zip(pre, chosen, strict=True)]
+        pre = [values.relu() * ~hidden for values in pre]
+    chosen = [(sum(pre) if method == "sparc" else values).topk(k).indices for values in pre]
+    return [
+        values.relu() * torch.zeros_like(values).scatter(1, at, 1.0) for values, at in zip(pre, chosen, strict=True)
+    ]
 
 
 def dense_loss(method, x, models, codes):
     """The mean of the reconstructions' losses, and what else the method adds; and each modality's own loss."""
 
-    def loss(z, p, own):
+    def loss(z, p, target):
         x_hat = z @ p["dictionary"] + p["decoder_bias"]
-        return (x_hat - own).square().sum() / (own - own.mean(0)).square().sum()
+        return (x_hat - target).square().sum() / (target - target.mean(0)).square().sum()
 
-    own = [loss(*of) for of in zip(codes, models, x, strict=True)]
-    total = sum(own) / len(own)
+    losses = [loss(*of) for of in zip(codes, models, x, strict=True)]
+    total = sum(losses) / len(losses)
     if method == "sparc":
         every = [loss(codes[s], models[t], x[t]) for s, t in permutations(range(len(x)), 2)]
         total = total + sum(every) / len(every)
     if method == "masked_group_sparse":
         squares = sum(z.square() for z in codes)
         total = total + 0.01 * squares.where(squares > 0, 1).sqrt().where(squares > 0, 0).sum(1).mean()
-    return total, own
+    return total, losses
 
 
 @pytest.mark.parametrize("names", [("image", "text"), ("image", "text", "sound")], ids=["two", "three"])
@@ -121,7 +126,7 @@ def test_a_training_has_the_losses_of_the_papers_objective_under_dense_autograd(
         latents=48 * len(names), k=4, learning_rate=3e-3, decay=False, warmup=0.0, masked_group_sparse=0.01
     )
     saes = list(METHODS[method].build(names, SAEConfig(24, config.latents, 4), 1).values())
-    models = [dict(own.named_parameters()) for own in copy.deepcopy(saes)]  # in one go: what is shared stays shared
+    models = [dict(sae.named_parameters()) for sae in copy.deepcopy(saes)]  # in one go: what is shared stays shared
     unique = list(dict.fromkeys(p for model in models for p in model.values()))
     optimiser = torch.optim.AdamW(unique, lr=config.learning_rate, weight_decay=config.weight_decay)
     trainer = Trainer(
@@ -130,7 +135,7 @@ def test_a_training_has_the_losses_of_the_papers_objective_under_dense_autograd(
     masks, batches = np.random.default_rng(3), pairs(150 * 32, names)
     ours, exact = [], []
     for start in range(0, 150 * 32, 32):
-        x = [torch.nn.functional.normalize(torch.from_numpy(own[start : start + 32])) for own in batches.values()]
+        x = [torch.nn.functional.normalize(torch.from_numpy(matrix[start : start + 32])) for matrix in batches.values()]
         ours.append(trainer.step(torch.cat(x)).tolist())
         hidden = torch.from_numpy(masks.random(saes[0].config.latents) < HIDDEN)
         total, losses = dense_loss(method, x, models, dense_codes(method, x, models, 4, hidden))
@@ -152,16 +157,16 @@ def test_at_use_a_modality_is_encoded_without_the_others_and_nothing_is_hidden(m
     x = pairs()
     saes, _ = train(method, x)
     for m, sae in saes.items():
-        p = {key: own.detach() for key, own in sae.named_parameters()}
-        own = sae.inputs(torch.from_numpy(x[m]))
-        [expected] = dense_codes("vl_sae" if method == "vl_sae" else "shared", [own], [p], 4, None)
+        p = {key: tensor.detach() for key, tensor in sae.named_parameters()}
+        inputs = sae.inputs(torch.from_numpy(x[m]))
+        [expected] = dense_codes("vl_sae" if method == "vl_sae" else "shared", [inputs], [p], 4, None)
         np.testing.assert_allclose(sae.transform(x[m]).toarray(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", BASELINES)
 def test_what_is_trained_is_kept_and_read_back_with_the_same_codes(method, tmp_path):
     x = pairs()
-    rows = {m: np.arange(len(own)) for m, own in x.items()}
+    rows = {m: np.arange(len(matrix)) for m, matrix in x.items()}
     saes, _ = train_or_load(tmp_path / "c", method, x, rows, SMALL, 1, "data")
     again, _ = load(tmp_path / "c", "data")
     Method(saes).save_pretrained(tmp_path / "m")

@@ -68,11 +68,11 @@ def test_the_table_of_times_goes_into_the_lines_of_readme_that_name_the_commands
 def test_bfloat16_learns_what_float32_learns_over_three_seeds(method):
     sizes = {"dim": 24, "n_shared": 48, "n_own": {"image": 24, "text": 24}, "n_train": 1200, "n_test": 400}
     config = TrainingConfig(latents=256, k=4, epochs=30, batch_size=64, learning_rate=2e-3)
-    found = {own: [] for own in precision.PRECISIONS}
+    found = {name: [] for name in precision.PRECISIONS}
     for seed in (1, 2, 3):
         data = synthetic.generate(0.6, seed, **sizes, max_interference=0.9)
-        for own, of in found.items():
-            config = replace(config, precision=own)
+        for name, of in found.items():
+            config = replace(config, precision=name)
             of.append(precision.trained(method, data.train.embeddings, data.test.embeddings, config, seed))
     exact, rounded = (pd.DataFrame(of) for of in found.values())
     np.testing.assert_allclose(rounded["loss"], exact["loss"], rtol=0.02)

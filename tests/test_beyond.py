@@ -27,8 +27,8 @@ def alignments(start="mean", other="text", ways=WAYS):
 
 
 def value(table, **where):
-    for name, own in where.items():
-        table = table[table[name] == own]
+    for name, wanted in where.items():
+        table = table[table[name] == wanted]
     [found] = table["value"]
     return found
 
@@ -38,8 +38,8 @@ def test_alignments_alone_have_their_recall_and_their_lead_by_hand():
     about = {"backbone": "vit", "other": "text", "direction": "image_to_text"}
     assert value(found, method="partners", metric="R@1", **about) == pytest.approx(0.4)
     expected = interval([0.2, 0.3]) | {"seeds": 2}
-    for metric, own in expected.items():
-        assert value(found, method="hungarian", metric=metric, **about) == pytest.approx(own)
+    for metric, figure in expected.items():
+        assert value(found, method="hungarian", metric=metric, **about) == pytest.approx(figure)
     assert value(found, method="partners", direction="", metric="partners") == 4
     assert set(found["method"]) == {"partners", "hungarian"} and "l0" not in set(found["metric"])
     assert "difference" not in set(found[found["method"] == "partners"]["metric"])
@@ -76,8 +76,8 @@ def test_methods_bring_centred_recall_and_what_they_pay():
         "partners": 1, "loss_image": 0.5, "loss_text": 0.5, "label_agreement": 0.2, "ms_mean": 0.8,
         "mAP_captions_kept": 0.3,
     }  # fmt: skip
-    for metric, own in paid.items():
-        assert value(found, method="sparc", direction="", metric=metric) == pytest.approx(own)
+    for metric, figure in paid.items():
+        assert value(found, method="sparc", direction="", metric=metric) == pytest.approx(figure)
     for name in ("partners", "hungarian"):  # an alignment reconstructs as what it aligns
         assert value(found, method=name, direction="", metric="loss_text") == pytest.approx(0.3)
     assert not set(found["method"]) & {"posthoc", "shared", "separated"}
@@ -93,5 +93,5 @@ def test_each_other_modality_is_held_against_its_own():
         ("text", {"loss_image": 0.1, "loss_text": 0.2}),
         ("audio", {"loss_image": 0.1, "loss_audio": 0.3}),
     ):
-        own = found[(found["other"] == other) & found["metric"].str.startswith("loss")]
-        assert own.set_index("metric")["value"].to_dict() == pytest.approx(expected)
+        rows = found[(found["other"] == other) & found["metric"].str.startswith("loss")]
+        assert rows.set_index("metric")["value"].to_dict() == pytest.approx(expected)

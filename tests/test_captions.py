@@ -22,8 +22,8 @@ def test_same_seed_same_captions():
 def test_what_is_labelled_is_said(told):
     _, texts, labels = told
     words = {f"icon:{icon.name}": icon.words for icon in pictograms()}
-    words |= {f"colour:{name}": own for name, (_, own) in scenes.COLOURS.items()}
-    words |= {f"weather:{name}": own for name, own in scenes.WEATHERS.items()}
+    words |= {f"colour:{name}": synonyms for name, (_, synonyms) in scenes.COLOURS.items()}
+    words |= {f"weather:{name}": synonyms for name, synonyms in scenes.WEATHERS.items()}
     for text, named in zip(sum(texts, []), sum(labels, []), strict=True):
         for label in named:
             kind, _, name = label.partition(":")
@@ -33,33 +33,33 @@ def test_what_is_labelled_is_said(told):
 
 def test_what_is_said_of_colour_background_and_weather_is_labelled(told):
     _, texts, labels = told
-    own = {word for icon in pictograms() for name in icon.words for word in name.split()}
-    own |= {word for icon in pictograms() for topic in icon.topics for word in topic.split()}
+    icon_words = {word for icon in pictograms() for name in icon.words for word in name.split()}
+    icon_words |= {word for icon in pictograms() for topic in icon.topics for word in topic.split()}
     words = {f"colour:{name}": synonyms for name, (_, synonyms) in scenes.COLOURS.items()}
     words |= {f"weather:{name}": synonyms for name, synonyms in scenes.WEATHERS.items()}
     for text, named in zip(sum(texts, []), sum(labels, []), strict=True):
         for label, synonyms in words.items():
-            if set(synonyms) - own & set(text.split()):
-                said = (set(synonyms) - own) & set(text.split())
+            if set(synonyms) - icon_words & set(text.split()):
+                said = (set(synonyms) - icon_words) & set(text.split())
                 assert not said or label in named, (text, label)
 
 
 def test_captions_tell_only_part_and_one_in_twenty_is_wrong(told):
     world, _, labels = told
     held = [set(world.concepts(row)) for row in range(len(world)) for _ in range(2)]
-    named = [set(own) for own in sum(labels, [])]
-    foreign = np.mean([not own <= true for own, true in zip(named, held, strict=True)])
+    named = [set(concepts) for concepts in sum(labels, [])]
+    foreign = np.mean([not concepts <= true for concepts, true in zip(named, held, strict=True)])
     assert 0.035 < foreign < 0.06  # a wrong caption may by accident name nothing but what is there
-    icons = [[sum(label.startswith("icon:") for label in own) for own in sets] for sets in (named, held)]
+    icons = [[sum(label.startswith("icon:") for label in concepts) for concepts in sets] for sets in (named, held)]
     assert np.mean(icons[0]) < 0.75 * np.mean(icons[1])
-    only_topic = np.mean([any(label.startswith("topic:") for label in own) for own in named])
+    only_topic = np.mean([any(label.startswith("topic:") for label in concepts) for concepts in named])
     assert only_topic == pytest.approx(captions.TOPIC_ONLY, abs=0.02)
 
 
 def test_every_word_of_captions_and_prompts_is_known_to_the_encoders(told):
     known = set(captions.vocabulary())
-    assert {word for own in told[1] for text in own for word in text.split()} <= known
-    assert {word for own in captions.prompts().values() for text in own for word in text.split()} <= known
+    assert {word for texts in told[1] for text in texts for word in text.split()} <= known
+    assert {word for texts in captions.prompts().values() for text in texts for word in text.split()} <= known
 
 
 def test_a_caption_names_an_icon_by_several_words(told):
@@ -76,7 +76,7 @@ def test_a_caption_names_an_icon_by_several_words(told):
 def test_prompts_name_every_pictogram():
     prompts = captions.prompts()
     assert list(prompts) == [f"icon:{icon.name}" for icon in pictograms()]
-    assert all(len(set(own)) == len(captions.TEMPLATES) == 8 for own in prompts.values())
+    assert all(len(set(texts)) == len(captions.TEMPLATES) == 8 for texts in prompts.values())
     assert prompts["icon:cat"][:2] == ["a cat", "a photo of a cat"]
     assert prompts["icon:umbrella"][:2] == ["an umbrella", "a photo of an umbrella"]
 
@@ -92,5 +92,5 @@ def test_tokens_start_end_and_cut():
 
 
 def test_hardly_a_caption_is_cut(told):
-    lengths = np.array([len(text.split()) for own in told[1] for text in own])
+    lengths = np.array([len(text.split()) for texts in told[1] for text in texts])
     assert np.mean(lengths > CONTEXT_LENGTH - 2) < 0.001

@@ -81,7 +81,7 @@ def test_what_is_whole_comes_back(kind):
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "empty", "folder", "pipe"])
 def test_every_file_is_watched_over(kind, harm):
     folder, _, read = kind
-    for file in [own for own in sorted(folder.rglob("*")) if own.is_file() and own.name != "README.md"]:
+    for file in [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "README.md"]:
         data = file.read_bytes()
         file.unlink()
         if harm == "flip":
@@ -124,7 +124,7 @@ def test_every_word_of_a_marker_is_covered_by_its_checksum(kind):
     folder, marker, read = kind
     said = json.loads((folder / marker).read_text())
     for key, value in said.items():
-        for other in ({name: own for name, own in said.items() if name != key}, said | {key: [value]}):
+        for other in ({name: word for name, word in said.items() if name != key}, said | {key: [value]}):
             (folder / marker).write_text(json.dumps(other))
             refused(read, folder, marker)
     (folder / marker).write_text(json.dumps(said | {"note": "mine"}))
@@ -210,15 +210,15 @@ def long(weights):
     ("harm", "message"),
     [
         (nan, "encoder_bias holds NaN or infinity"),
-        (lambda own: own["encoder"][0].fill_(torch.inf), "encoder holds NaN or infinity"),
+        (lambda weights: weights["encoder"][0].fill_(torch.inf), "encoder holds NaN or infinity"),
         (long, "dictionary: directions of unit norm expected, one of norm 1.5 found"),
-        (lambda own: own["dictionary"][0].zero_(), "one of norm 0 found"),
-        (lambda own: own.pop("decoder_bias"), "decoder_bias: F32 .* expected by config.json, nothing found"),
-        (lambda own: own.update(more=torch.zeros(1)), "more: nothing expected by config.json"),
-        (lambda own: own.update(encoder=torch.zeros(4, 8)), "encoder: F32"),
-        (lambda own: own.update(encoder=own["encoder"].double()), "encoder: F32 .* F64 .* found"),
-        (lambda own: own.update(encoder=own["encoder"].bfloat16()), "encoder: F32 .* BF16 .* found"),
-        (lambda own: own.update(encoder=own["encoder"].long()), "encoder: F32 .* I64 .* found"),
+        (lambda weights: weights["dictionary"][0].zero_(), "one of norm 0 found"),
+        (lambda weights: weights.pop("decoder_bias"), "decoder_bias: F32 .* expected by config.json, nothing found"),
+        (lambda weights: weights.update(more=torch.zeros(1)), "more: nothing expected by config.json"),
+        (lambda weights: weights.update(encoder=torch.zeros(4, 8)), "encoder: F32"),
+        (lambda weights: weights.update(encoder=weights["encoder"].double()), "encoder: F32 .* F64 .* found"),
+        (lambda weights: weights.update(encoder=weights["encoder"].bfloat16()), "encoder: F32 .* BF16 .* found"),
+        (lambda weights: weights.update(encoder=weights["encoder"].long()), "encoder: F32 .* I64 .* found"),
     ],
 )
 def test_weights_that_are_no_autoencoders_are_refused(whole, tmp_path, harm, message):
@@ -290,9 +290,9 @@ def test_from_pretrained_of_whatever_is_an_error_of_one_line(tmp_path, monkeypat
     ],
 )
 def test_an_alignment_that_is_none_is_refused(tmp_path, name, value, message):
-    own = Alignment()
-    vars(own).update(vars(ALIGNMENT) | {name: value})
-    own.save(tmp_path / "own.safetensors")
+    altered = Alignment()
+    vars(altered).update(vars(ALIGNMENT) | {name: value})
+    altered.save(tmp_path / "own.safetensors")
     refused(Alignment.load, tmp_path / "own.safetensors", message)
 
 

@@ -46,8 +46,8 @@ def test_the_sparsest_within_one_standard_error_of_the_best_then_the_most_stable
     ],
 )
 def test_a_penalty_has_the_largest_weight_that_is_free(losses, chosen):
-    own = pd.DataFrame({"weight": [0.0, 1e-3, 1e-2, 1e-1], "loss": losses, "standard_error": [0.02, 9, 9, 9]})
-    assert own.loc[choice.largest_free(own), "weight"] == chosen
+    frame = pd.DataFrame({"weight": [0.0, 1e-3, 1e-2, 1e-1], "loss": losses, "standard_error": [0.02, 9, 9, 9]})
+    assert frame.loc[choice.largest_free(frame), "weight"] == chosen
 
 
 def test_the_standard_error_is_over_pairs_and_over_seeds_by_hand():
@@ -60,12 +60,12 @@ def test_latents_are_chosen_at_the_middle_k_then_k_at_those_latents_and_nothing_
     wanted = []
 
     def trials(jobs):  # by hand: 128 latents are best, and then k = 4 is as good as 16
-        wanted.extend((method, own.k, own.latents) for method, own in jobs)
-        losses = [abs(own.latents - 128) / 100 + {4: 0.305, 8: 0.40, 16: 0.30}[own.k] for _, own in jobs]
+        wanted.extend((method, config.k, config.latents) for method, config in jobs)
+        losses = [abs(config.latents - 128) / 100 + {4: 0.305, 8: 0.40, 16: 0.30}[config.k] for _, config in jobs]
         return [{"loss": loss, "standard_error": 0.01, "stability": 0.5} for loss in losses]
 
     found = choice.search(SMALL, {"latents": [64, 128, 256], "k": [4, 8, 16]}, trials)
-    assert wanted == [("separated", *own) for own in [(8, 64), (8, 128), (8, 256), (4, 128), (16, 128)]]
+    assert wanted == [("separated", *sizes) for sizes in [(8, 64), (8, 128), (8, 256), (4, 128), (16, 128)]]
     assert found["axis"].tolist() == ["latents"] * 3 + ["k"] * 3
     assert found.loc[found["chosen"], ["k", "latents"]].values.tolist() == [[8, 128], [4, 128]]
 
@@ -86,7 +86,7 @@ def world(n, active=3, odd=0, dim=32):
 
 def searched(arrays, rows, config=SMALL):
     found_on = choice.axes(config, ("k",), len(rows["image"]), 32, 2)
-    table = choice.search(config, found_on, lambda jobs: [choice.trial(arrays, rows, *own) for own in jobs])
+    table = choice.search(config, found_on, lambda jobs: [choice.trial(arrays, rows, *job) for job in jobs])
     return table[table["chosen"]].iloc[-1]
 
 
@@ -95,8 +95,8 @@ def test_of_embeddings_with_many_concepts_each_the_search_takes_a_large_k():
 
 
 def test_where_a_few_odd_pairs_decide_the_loss_the_search_takes_the_smallest_k():
-    own = searched(*world(300, odd=9), replace(SMALL, epochs=50, normalize=False))
-    assert own["k"] == 4 and own["standard_error"] > 0.3 * own["loss"]
+    chosen = searched(*world(300, odd=9), replace(SMALL, epochs=50, normalize=False))
+    assert chosen["k"] == 4 and chosen["standard_error"] > 0.3 * chosen["loss"]
 
 
 def test_a_trial_never_trains_on_what_it_measures_on():

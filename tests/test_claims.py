@@ -46,8 +46,8 @@ def test_differences_are_paired_by_seed():
 
 def test_an_interval_over_seeds_is_students():
     # mean .2, deviation .1: ± 4.3027 * .1 / √3
-    own = claims.interval([0.1, 0.2, 0.3])
-    assert own == pytest.approx({"difference": 0.2, "low": 0.2 - 0.24841, "high": 0.2 + 0.24841}, abs=1e-5)
+    interval = claims.interval([0.1, 0.2, 0.3])
+    assert interval == pytest.approx({"difference": 0.2, "low": 0.2 - 0.24841, "high": 0.2 + 0.24841}, abs=1e-5)
 
 
 def test_an_interval_counts_units_and_not_columns():
@@ -73,8 +73,10 @@ def test_an_interval_adds_what_seeds_and_what_draws_would_change():
 def test_an_interval_covers_the_truth_as_often_as_it_says():
     rng, hits = np.random.default_rng(0), 0
     for _ in range(400):
-        own = claims.interval(1 + rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 1, (1, 60)) + rng.normal(0, 0.5, (3, 60)))
-        hits += own["low"] <= 1 <= own["high"]
+        interval = claims.interval(
+            1 + rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 1, (1, 60)) + rng.normal(0, 0.5, (3, 60))
+        )
+        hits += interval["low"] <= 1 <= interval["high"]
     assert 0.91 <= hits / 400 <= 0.98
 
 
@@ -92,10 +94,10 @@ def scored(**of_method):
     return [
         (
             {"backbone": "vit", "method": method, "bias_start": start, "seed": seed, "variant": "raw"},
-            np.full(4, own + seed),
+            np.full(4, value + seed),
         )
         for method, starts in of_method.items()
-        for start, own in starts.items()
+        for start, value in starts.items()
         for seed in (2, 1)
     ]
 
@@ -125,11 +127,11 @@ def test_a_method_that_has_but_one_start_is_compared_there():
 
 
 def test_places_are_compared_apart_and_queries_drawn_together_are_one():
-    here = [({"backbone": b, "method": m, "bias_start": "mean", "seed": 1}, own) for b, m, own in (
+    here = [({"backbone": b, "method": m, "bias_start": "mean", "seed": 1}, scores) for b, m, scores in (
         ("vit", "posthoc", np.array([True, True, False])), ("vit", "shared", np.array([False, True, False])),
         ("resnet", "posthoc", np.array([True, False, False])), ("resnet", "shared", np.array([True, True, True])),
     )]  # fmt: skip
     losses = {(b, m, "mean"): 0.1 for b in ("vit", "resnet") for m in ("separated", "shared")}
-    found = {about["backbone"]: own for about, own in claims.leads(here, losses, units=lambda about: [0, 0, 1])}
+    found = {about["backbone"]: figures for about, figures in claims.leads(here, losses, units=lambda about: [0, 0, 1])}
     # vit: 1 and 0, then 0; by unit 1/2 and 0. resnet: 0 and -1, then -1; by unit -1/2 and -1.
-    assert {name: own["difference"] for name, own in found.items()} == {"vit": 0.25, "resnet": -0.75}
+    assert {name: figures["difference"] for name, figures in found.items()} == {"vit": 0.25, "resnet": -0.75}

@@ -33,7 +33,7 @@ def test_directions_by_hand():
 def test_a_concept_does_not_inherit_the_direction_of_one_that_often_comes_with_it():
     # a is (1, 0), b (0, 1); they share 8 of 10 rows each. A difference of means would point a at (1, .6).
     labels = [{"a", "b"}] * 8 + [{"a"}] * 2 + [{"b"}] * 2 + [set()] * 8
-    x = np.array([["a" in own, "b" in own] for own in labels], dtype=np.float32)
+    x = np.array([["a" in row, "b" in row] for row in labels], dtype=np.float32)
     np.testing.assert_allclose(concept_directions(x, labels, ["a", "b"]), np.eye(2), atol=1e-6)
 
 
@@ -53,7 +53,7 @@ def test_exclusive_concepts_leave_the_others_directions_alone():
     truth = np.linalg.qr(rng.standard_normal((20, 6)))[0].T
     x = presence @ truth[:2] + truth[2:][place] + 5
     names = ["red", "blue", *"wxyz"]
-    found = concept_directions(x, [[*own, "wxyz"[at]] for own, at in zip(labels, place, strict=True)], names)
+    found = concept_directions(x, [[*row, "wxyz"[at]] for row, at in zip(labels, place, strict=True)], names)
     centred = truth[2:] - truth[2:].mean(axis=0)
     np.testing.assert_allclose(found[:2], truth[:2], atol=1e-10)
     np.testing.assert_allclose(found[2:], centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-10)
@@ -71,7 +71,7 @@ def test_more_rows_than_are_read_at_one_time_give_the_same(monkeypatch):
     whole = concept_directions(x, labels, list("abc"))
     monkeypatch.setattr("xsae.evaluation.concepts._BLOCK", 7)
     np.testing.assert_allclose(concept_directions(x, labels, list("abc")), whole, atol=1e-12)
-    design = np.column_stack([[[name in own for name in "abc"] for own in labels], np.ones(50)])
+    design = np.column_stack([[[name in row for name in "abc"] for row in labels], np.ones(50)])
     dense = np.linalg.lstsq(design.astype(float), x.astype(float))[0][:3]
     np.testing.assert_allclose(whole, dense / np.linalg.norm(dense, axis=1, keepdims=True), atol=1e-10)
 
@@ -101,7 +101,7 @@ def test_without_noise_the_cosine_is_exact_and_the_ceiling_one():
     # image: a along (3, 4), b along (1, 0); text: a along (1, 0), b along (1, 0). Cosines .6 and 1.
     image = np.array([[3, 4], [4, 4], [1, 0], [0, 0]] * 4)
     text = np.array([[2, 1], [3, 1], [1, 1], [0, 1]] * 6)
-    table = concept_cosines(image, text, [*HOLDS] * 4, [{*own, "only text"} for own in HOLDS] * 6, seed=0, least=2)
+    table = concept_cosines(image, text, [*HOLDS] * 4, [{*row, "only text"} for row in HOLDS] * 6, seed=0, least=2)
     assert table["concept"].tolist() == ["a", "b"]
     np.testing.assert_allclose(table["cosine"], [0.6, 1.0])
     for column in ("split_half_image", "split_half_text", "ceiling"):
@@ -154,7 +154,7 @@ def test_what_images_cannot_identify_is_not_compared_with_text():
     place, said = rng.integers(0, 4, 4000), rng.random(4000) < 0.5
     image, text = places[place], said[:, None] * (places[place] + named)
     image_labels = [["wxyz"[at]] for at in place]
-    text_labels = [own if speaks else [] for own, speaks in zip(image_labels, said, strict=True)]
+    text_labels = [row if speaks else [] for row, speaks in zip(image_labels, said, strict=True)]
     np.testing.assert_allclose(concept_cosines(image, text, image_labels, text_labels, seed=0)["cosine"], 1.0)
     image_direction = concept_directions(image, image_labels, list("wxyz"))
     text_direction = concept_directions(text, text_labels, list("wxyz"))
@@ -166,7 +166,7 @@ def test_a_concept_counts_if_enough_rows_of_each_half_have_it_and_enough_have_no
     x, row = rng.standard_normal((400, 8)), np.arange(400)
     flags = {"half": row % 2 == 0, "rare": row % 20 == 0, "usual": row % 20 != 0}
     rarely = {**flags, "half": row % 20 == 1}
-    labels, text_labels = ([[name for name in own if own[name][i]] for i in row] for own in (flags, rarely))
+    labels, text_labels = ([[name for name in carried if carried[name][i]] for i in row] for carried in (flags, rarely))
     assert concept_cosines(x, x, labels, labels, seed=0)["concept"].tolist() == ["half"]
     assert concept_cosines(x, x, labels, labels, seed=0, least=4)["concept"].tolist() == ["half", "rare", "usual"]
     with pytest.raises(ValueError, match="of 3 concepts in both image_labels and text_labels none is carried"):

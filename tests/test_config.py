@@ -32,24 +32,24 @@ def test_a_config_takes_from_another_what_it_does_not_say(tmp_path):
     assert (
         synthetic.backbones == [] and synthetic.synthetic_latents == load_config("paper", "cc3m.npz").synthetic_latents
     )
-    own = tmp_path / "own.yaml"
-    own.write_text("extends: smoke\nk: 4\n")
-    assert load_config(str(own)) == load_config("smoke").model_copy(update={"k": 4})
+    file = tmp_path / "own.yaml"
+    file.write_text("extends: smoke\nk: 4\n")
+    assert load_config(str(file)) == load_config("smoke").model_copy(update={"k": 4})
     (tmp_path / "other.yaml").write_text("extends: own.yaml\n")
     with pytest.raises(ValueError, match="other.yaml: `extends`: own.yaml extends another itself"):
         load_config(str(tmp_path / "other.yaml"))
-    own.write_text("extends: smok\n")
+    file.write_text("extends: smok\n")
     with pytest.raises(ValueError, match="config: 'smok' is unknown; one of laptop,"):
-        load_config(str(own))
+        load_config(str(file))
 
 
 def test_what_a_config_does_not_say_is_the_papers_recipe(tmp_path):
-    own = tmp_path / "own.yaml"
-    own.write_text("backbones: [vit]\n")
+    file = tmp_path / "own.yaml"
+    file.write_text("backbones: [vit]\n")
     paper = load_config("paper", "cc3m.npz", latents=8192).model_dump()
     paper |= {"embeddings": "", "backbones": ["vit"], "patience": 0, "skip": []}
     paper |= {"device": "cpu", "precision": "float32"}
-    assert load_config(str(own)).model_dump() == paper | {"kinds": load_config("laptop").kinds}
+    assert load_config(str(file)).model_dump() == paper | {"kinds": load_config("laptop").kinds}
 
 
 def test_a_config_knows_every_method_in_their_order():
@@ -58,21 +58,21 @@ def test_a_config_knows_every_method_in_their_order():
 
 def test_skipped_notebooks_are_left_out_with_their_tables(tmp_path):
     assert load_config("laptop", "own.npz").skip == ["07_ablations"]
-    own = tmp_path / "own.yaml"
-    own.write_text("extends: smoke\nskip: [04_retrieval, 01b_theory]\n")
-    assert left_out(load_config(str(own))) == {
+    file = tmp_path / "own.yaml"
+    file.write_text("extends: smoke\nskip: [04_retrieval, 01b_theory]\n")
+    assert left_out(load_config(str(file))) == {
         "retrieval", "retrieval_intervals", "zeroshot", "zeroshot_intervals", "cos_sweep", "lambda_sweep",
         "matched_world", "choices",
     }  # fmt: skip
-    own.write_text("extends: smoke\nskip: []\n")
-    assert load_config(str(own), "own.npz").skip == [] and left_out(load_config("smoke")) == {"choices"}
+    file.write_text("extends: smoke\nskip: []\n")
+    assert load_config(str(file), "own.npz").skip == [] and left_out(load_config("smoke")) == {"choices"}
 
 
 def test_own_embeddings_size_the_dictionary_unless_told_and_name_the_run():
-    own = load_config("laptop", "some/where/coco.npz", quick=True)
-    assert own.latents == 0 and own.k == 8 and own.backbones == ["coco"] and own.embeddings == "some/where/coco.npz"
+    run = load_config("laptop", "some/where/coco.npz", quick=True)
+    assert run.latents == 0 and run.k == 8 and run.backbones == ["coco"] and run.embeddings == "some/where/coco.npz"
     assert load_config("laptop", "coco.npz", latents=256).latents == 256
-    assert load_config("laptop", "coco.npz", "image, text").modalities == ["image", "text"] and own.modalities == []
+    assert load_config("laptop", "coco.npz", "image, text").modalities == ["image", "text"] and run.modalities == []
     with pytest.raises(ValueError, match=r"modalities: \['text', 'text'\] holds one twice"):
         load_config("laptop", "coco.npz", "text,text")
     assert run_name("laptop") == "laptop" and run_name("laptop", "a/coco.npz") == "laptop-coco"
@@ -94,9 +94,9 @@ def test_own_embeddings_have_k_and_latents_chosen_unless_told(tmp_path, text, fo
     path = tmp_path / "own.yaml"
     path.write_text(text + "\n")
     for values, options in ((found, {}), (quick, {"quick": True}), ((found[0], 960), {"latents": 960})):
-        own = load_config(str(path), "a.npz", **options)
-        assert (own.k, own.latents) == values
-        assert own.auto == tuple(name for name, value in zip(("k", "latents"), values, strict=True) if value == "auto")
+        run = load_config(str(path), "a.npz", **options)
+        assert (run.k, run.latents) == values
+        assert run.auto == tuple(name for name, value in zip(("k", "latents"), values, strict=True) if value == "auto")
 
 
 def test_quick_is_about_own_embeddings():
@@ -269,12 +269,12 @@ def test_a_file_that_is_no_text_gets_one_line(tmp_path):
     ],
 )
 def test_a_setting_that_the_run_would_ignore_gets_one_line(tmp_path, text, message):
-    own = tmp_path / "own.yaml"
-    own.write_text(f"extends: smoke\n{text}\n")
+    file = tmp_path / "own.yaml"
+    file.write_text(f"extends: smoke\n{text}\n")
     with pytest.raises(ValueError, match=f"^own.yaml: {message}"):
-        load_config(str(own))
-    own.write_text(f"extends: smoke\n{text.splitlines()[0]}\n")  # what it only inherits it need not take back
-    load_config(str(own))
+        load_config(str(file))
+    file.write_text(f"extends: smoke\n{text.splitlines()[0]}\n")  # what it only inherits it need not take back
+    load_config(str(file))
 
 
 @pytest.mark.parametrize("skip", ["3", "{a: b}", "[3]", "[[01b_theory]]", "text", "[02_sae_training]"])

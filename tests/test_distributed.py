@@ -62,7 +62,7 @@ def test_several_processes_give_the_loss_curve_of_one(store, tmp_path, processes
     for modality, sae in saes.items():
         np.testing.assert_allclose(sae.directions, alone[modality].directions, atol=2e-3)
     about = json.loads((tmp_path / "saes" / "training.json").read_text())["settings"]
-    assert about["processes"] == processes and sorted(own.name for own in tmp_path.iterdir()) == ["saes"]
+    assert about["processes"] == processes and sorted(path.name for path in tmp_path.iterdir()) == ["saes"]
 
 
 @pytest.mark.parametrize(

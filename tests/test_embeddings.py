@@ -60,7 +60,7 @@ def test_what_is_a_pair_is_of_one_group_in_every_modality(tmp_path):
     names = ("image", "text", "audio")
     opened = write_store(tmp_path / "s", {name: rows(10) for name in names}, table, model="m", source="s")
     rows_and_groups = {name: (opened.rows(name, "train"), opened.groups(name, "train")) for name in names}
-    assert {name: own.tolist() for name, (own, _) in rows_and_groups.items()} == {
+    assert {name: indices.tolist() for name, (indices, _) in rows_and_groups.items()} == {
         "image": [0, 2, 3], "text": [0, 1, 2, 3], "audio": [0, 1],
     }  # fmt: skip
     (one, same, other) = rows_and_groups["image"][1]
@@ -342,7 +342,7 @@ GOOD = {"image": rows(12), "text": rows(12, seed=1)}
 )
 def test_bad_files_of_ones_own_get_one_line(tmp_path, arrays, message):
     np.savez(tmp_path / "own.npz", **arrays)
-    matrices = [name for name, own in arrays.items() if np.ndim(own) == 2]
+    matrices = [name for name, array in arrays.items() if np.ndim(array) == 2]
     with pytest.raises(ValueError, match=message) as raised:
         read_npz(tmp_path / "own.npz", matrices if len(matrices) > 2 else ())
     assert "own.npz" in str(raised.value) and "\n" not in str(raised.value)
@@ -430,7 +430,7 @@ def test_arrays_that_mean_harm_are_named_in_one_line(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=f"own.npz: .*{message}") as raised, warnings.catch_warnings():
         warnings.simplefilter("error")
         import_file(tmp_path / "s", tmp_path / "own.npz", held_out=0.2)
-    assert "\n" not in str(raised.value) and [own.name for own in tmp_path.iterdir()] == ["own.npz"]
+    assert "\n" not in str(raised.value) and [path.name for path in tmp_path.iterdir()] == ["own.npz"]
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -464,7 +464,7 @@ def test_an_encrypted_archive_and_an_array_that_is_there_twice_are_named(tmp_pat
 
 def test_captions_may_be_bytes_and_of_any_language(tmp_path):
     words = ["größe", "数据", "🙂", "nul\0in the middle", ""] + ["x"] * 7
-    for captions in (np.array([own.encode() for own in words]), np.array(words), np.array(words, object)):
+    for captions in (np.array([word.encode() for word in words]), np.array(words), np.array(words, object)):
         store = from_arrays(tmp_path / "s", **GOOD, caption=captions)
         assert store.pairs["caption"].tolist() == words
 

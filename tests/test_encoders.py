@@ -16,7 +16,7 @@ CAPTIONS = ["a red circle on the sky", "two stars", " ".join(["much"] * 200)]
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [Image.fromarray(own) for own in drawing.render(scenes.sample(5, seed=5), np.arange(5))]
+    return [Image.fromarray(picture) for picture in drawing.render(scenes.sample(5, seed=5), np.arange(5))]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +57,17 @@ def test_embeddings_are_those_of_open_clip_one_input_at_a_time(name, pictures, r
     tokenizer = open_clip.get_tokenizer(architecture)
     encoder = Encoder.load(name, "cpu")
     encoder.batch_size = 2
-    ours = encoder.images(torch.stack([encoder.preprocess(own) for own in pictures])), encoder.texts(CAPTIONS)
+    ours = encoder.images(torch.stack([encoder.preprocess(picture) for picture in pictures])), encoder.texts(CAPTIONS)
     with torch.inference_mode():
         theirs = (
-            [model.encode_image(preprocess(own)[None])[0].numpy() for own in pictures],
-            [model.encode_text(tokenizer([own]))[0].numpy() for own in CAPTIONS],
+            [model.encode_image(preprocess(picture)[None])[0].numpy() for picture in pictures],
+            [model.encode_text(tokenizer([caption]))[0].numpy() for caption in CAPTIONS],
         )
     for got, expected in zip(ours, theirs, strict=True):
         assert got.dtype == np.float32 and got.shape == (len(expected), encoder.dim)
-        for row, own in zip(got, expected, strict=True):
-            assert row @ own / np.linalg.norm(row) / np.linalg.norm(own) > 0.9999
-            np.testing.assert_allclose(row, own, rtol=1e-3, atol=1e-4)  # nor scaled: stores keep the norms
+        for row, reference in zip(got, expected, strict=True):
+            assert row @ reference / np.linalg.norm(row) / np.linalg.norm(reference) > 0.9999
+            np.testing.assert_allclose(row, reference, rtol=1e-3, atol=1e-4)  # nor scaled: stores keep the norms
 
 
 def test_the_papers_eight_models_are_known_to_open_clip_with_the_activation_they_were_trained_with():
@@ -104,7 +104,7 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch, tmp_path):
 
 def test_out_of_memory_halves_the_batch_says_so_once_and_loses_nothing(clip, pictures, capsys):
     encoder = Encoder.load(clip, "cpu")
-    pixels = torch.stack([encoder.preprocess(own) for own in pictures])
+    pixels = torch.stack([encoder.preprocess(picture) for picture in pictures])
     whole = encoder.images(pixels)
     encode = encoder.model.encode_image
 

@@ -103,12 +103,12 @@ def test_the_map_keeps_distances_of_directions_that_lie_in_a_plane():
 
 
 def test_a_view_is_of_the_alignment_of_posthoc_and_matches_a_shared_autoencoder_with_itself(store, views):
-    for settings, own in views:
+    for settings, one_view in views:
         method = trained(store, settings["method"], settings["seed"])
         codes = pair_codes(Method(method.saes), store)
         alignment = method.alignments.get("text") or Alignment().fit(codes["image"], codes["text"])
-        shown = own.matches
-        assert own.of == len(shown) == alignment.matched_.sum() and shown["correlation"].is_monotonic_decreasing
+        shown = one_view.matches
+        assert one_view.of == len(shown) == alignment.matched_.sum() and shown["correlation"].is_monotonic_decreasing
         np.testing.assert_array_equal(shown["partner"], alignment.permutation_[shown["latent"]])
         directions = [method.saes[m].directions[shown[at]] for m, at in (("image", "latent"), ("text", "partner"))]
         np.testing.assert_allclose(shown["gap"], 1 - (directions[0] * directions[1]).sum(axis=1), atol=1e-6)
@@ -124,19 +124,21 @@ def test_a_latent_that_serves_both_modalities_is_its_own_partner(tmp_path):
 
 
 def test_purity_is_that_of_held_out_items_under_the_label_of_training_pairs(store, views):
-    settings, own = views[0]
+    settings, one_view = views[0]
     shown, method = items(store), trained(store, "posthoc")
-    codes = method.saes["image"].transform(store["image"][shown["image"]])[:, own.matches["latent"]]
-    concepts = sorted(set(own.matches["image_label"]) - {""})
-    place = np.array([concepts.index(label) if label else -1 for label in own.matches["image_label"]])
+    codes = method.saes["image"].transform(store["image"][shown["image"]])[:, one_view.matches["latent"]]
+    concepts = sorted(set(one_view.matches["image_label"]) - {""})
+    place = np.array([concepts.index(label) if label else -1 for label in one_view.matches["image_label"]])
     expected = purity(codes, shown["concepts"], concepts, place)
-    np.testing.assert_allclose(own.matches["image_purity"], expected, rtol=1e-6)
-    assert (own.matches["image_purity"].dropna() > 0.3).any()
+    np.testing.assert_allclose(one_view.matches["image_purity"], expected, rtol=1e-6)
+    assert (one_view.matches["image_purity"].dropna() > 0.3).any()
 
 
 def test_what_is_steered_does_not_hold_the_label_and_more_push_preserves_less(store, views):
-    shown, own = items(store), views[0][1]
-    steered = [(label, one) for label, one in zip(own.matches["image_label"], own.steered, strict=True) if one]
+    shown, one_view = items(store), views[0][1]
+    steered = [
+        (label, one) for label, one in zip(one_view.matches["image_label"], one_view.steered, strict=True) if one
+    ]
     assert steered
     for label, one in steered:
         assert label not in shown["concepts"][one["start"]] and one["start"] not in one["before"]
@@ -149,15 +151,17 @@ def test_what_is_steered_does_not_hold_the_label_and_more_push_preserves_less(st
 
 def test_more_matches_and_items_than_a_page_carries_are_sampled_and_that_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("XSAE_ROOT", str(tmp_path))
-    own = own_store(tmp_path / "store")
+    small_store = own_store(tmp_path / "store")
     for name, most in (("MOST_MATCHES", 6), ("MOST_ITEMS", 20)):
         monkeypatch.setattr(f"xsae.report.explorer_data.{name}", most)
         monkeypatch.setattr(explorer, name, most)
-    found = views_of(own, "own")
-    path = written("own", {"own": own}, found, explorer.pictures(own))
-    assert [len(own.matches) for _, own in found] == [6, 6] and found[0][1].of > 6
+    found = views_of(small_store, "own")
+    path = written("own", {"own": small_store}, found, explorer.pictures(small_store))
+    assert [len(one_view.matches) for _, one_view in found] == [6, 6] and found[0][1].of > 6
     assert (
-        len(items(own)) == 20 and "6 matches of up to" in path.read_text() and "20 held-out pairs" in path.read_text()
+        len(items(small_store)) == 20
+        and "6 matches of up to" in path.read_text()
+        and "20 held-out pairs" in path.read_text()
     )
 
 
@@ -171,50 +175,50 @@ def test_the_page_is_small_whole_and_the_same_bytes_twice(store, views, page, mo
     monkeypatch.setenv("XSAE_ROOT", str(page.parents[2]))
     assert written("smoke", {"vit": store}, views, explorer.pictures(store)).read_bytes() == text
     found = contents(page)
-    assert [own["method"] for own in found["views"]] == ["posthoc", "posthoc", "shared", "shared"]
+    assert [one_view["method"] for one_view in found["views"]] == ["posthoc", "posthoc", "shared", "shared"]
     assert found["picture"] == {"columns": 8, "rows": 8, "width": 64, "height": 64}
     assert found["captions"] == items(store)["caption"].tolist()
 
 
 def test_the_table_has_a_line_per_match(views):
     table = explorer.table(views)
-    assert len(table) == sum(len(own.matches) for _, own in views)
+    assert len(table) == sum(len(one_view.matches) for _, one_view in views)
     assert {"backbone", "method", "seed", "latent", "partner", "image_label", "text_purity"} <= set(table)
 
 
 def test_thumbnails_of_your_own_are_taken_as_they_belong_to_rows(tmp_path):
-    own = own_store(tmp_path / "store")
+    small_store = own_store(tmp_path / "store")
     thumbnail = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 5, 7, 3), np.uint8)
     np.savez(tmp_path / "own.npz", thumbnail=thumbnail)
-    shown = explorer.pictures(own, str(tmp_path / "own.npz"))
-    assert shown.shape == (30, 5, 7, 3) and shown[:, 0, 0, 0].tolist() == items(own)["image"].tolist()
+    shown = explorer.pictures(small_store, str(tmp_path / "own.npz"))
+    assert shown.shape == (30, 5, 7, 3) and shown[:, 0, 0, 0].tolist() == items(small_store)["image"].tolist()
     for wrong in (thumbnail[:-1], thumbnail.astype(float), thumbnail[..., :1]):
         np.savez(tmp_path / "own.npz", thumbnail=wrong)
         with pytest.raises(ValueError, match=r"own.npz: thumbnail: .* found; uint8 \(60, height, width, 3\) is needed"):
-            explorer.pictures(own, str(tmp_path / "own.npz"))
+            explorer.pictures(small_store, str(tmp_path / "own.npz"))
     np.savez(tmp_path / "own.npz", image=np.ones((60, 2)))
-    assert explorer.pictures(own, str(tmp_path / "own.npz")) is None
+    assert explorer.pictures(small_store, str(tmp_path / "own.npz")) is None
 
 
 def test_pictures_are_read_from_the_files_that_are_named(tmp_path):
-    own = own_store(tmp_path / "store")
+    small_store = own_store(tmp_path / "store")
     (tmp_path / "there").mkdir()
     for row in range(60):
         Image.new("RGB", (80, 40), (row, 0, 0)).save(tmp_path / "there" / f"{row}.png")
     names = [f"there/{row}.png" for row in range(60)]
     for image_path in (np.array(names), np.array(names).astype("S")):
         np.savez(tmp_path / "own.npz", image_path=image_path)
-        shown = explorer.pictures(own, str(tmp_path / "own.npz"))
+        shown = explorer.pictures(small_store, str(tmp_path / "own.npz"))
         assert shown.shape == (30, 64, 64, 3)
-        assert shown[:, 32, 32, 0].tolist() == items(own)["image"].tolist() and (shown[:, 0] == 233).all()
+        assert shown[:, 32, 32, 0].tolist() == items(small_store)["image"].tolist() and (shown[:, 0] == 233).all()
     np.savez(tmp_path / "own.npz", image_path=np.array(names)[:-1])
     with pytest.raises(ValueError, match=r"own.npz: image_path: .* found; text \(60,\) is needed"):
-        explorer.pictures(own, str(tmp_path / "own.npz"))
+        explorer.pictures(small_store, str(tmp_path / "own.npz"))
 
 
 def test_pictures_that_cannot_be_read_are_grey_and_counted(tmp_path):
-    own = own_store(tmp_path / "store")
-    rows = items(own)["image"].tolist()
+    small_store = own_store(tmp_path / "store")
+    rows = items(small_store)["image"].tolist()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text.png").write_text("no image")
     names = np.array(["0.png"] * 60, dtype="U20")
@@ -224,11 +228,11 @@ def test_pictures_that_cannot_be_read_are_grey_and_counted(tmp_path):
     with pytest.warns(
         UserWarning, match=r"own.npz: image_path: 4 of 30 pictures cannot be read, such as 'pipe' \(not a"
     ):
-        shown = explorer.pictures(own, str(tmp_path / "own.npz"))
+        shown = explorer.pictures(small_store, str(tmp_path / "own.npz"))
     assert (shown[:4] == 233).all() and (shown[4:] == 40_000 >> 8).all()
     np.savez(tmp_path / "own.npz", image_path=np.array(["gone.png"] * 60))
     with pytest.raises(ValueError, match=r"own.npz: image_path: 30 of 30 pictures cannot be read"):
-        explorer.pictures(own, str(tmp_path / "own.npz"))
+        explorer.pictures(small_store, str(tmp_path / "own.npz"))
 
 
 def test_stores_that_hold_out_different_pairs_are_refused(tmp_path, monkeypatch):
@@ -245,7 +249,7 @@ def test_each_modality_is_seen_beside_the_first(tmp_path):
     found = views_of(three, "own")
     assert [settings["modality"] for settings, _ in found] == ["text", "audio"] * 2
     assert {"image_rate", "audio_rate"} <= set(found[1][1].matches) and not any(found[1][1].matches["audio_label"])
-    assert [page["modality"] for page in (explorer._view(*own, "image") for own in found)] == ["text", "audio"] * 2
+    assert [page["modality"] for page in (explorer._view(*entry, "image") for entry in found)] == ["text", "audio"] * 2
 
 
 # --- in a browser ---
@@ -268,28 +272,30 @@ def shown_items(opened):
 
 def test_a_click_on_a_match_shows_its_pictures_and_captions(visit, page):
     opened, found = visit(page), contents(page)
-    own = found["views"][0]
+    one_view = found["views"][0]
     opened.wait_for_selector("#sides .picture")
     for match in (3, 8):
         circle = opened.locator(f'#scatter circle[data-match="{match}"]')
         box = circle.bounding_box()
         opened.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         at = int(opened.locator("#matches").input_value())  # the nearest: marks may lie upon each other
-        assert abs(own["correlation"][at] - own["correlation"][match]) < 0.02
-        captions = [[found["captions"][item] for item in side[at]] for side in own["top"]]
+        assert abs(one_view["correlation"][at] - one_view["correlation"][match]) < 0.02
+        captions = [[found["captions"][item] for item in side[at]] for side in one_view["top"]]
         assert shown_items(opened) == tuple(captions)
-        assert f"image latent {own['latent'][at]} ↔ text latent {own['partner'][at]}" == opened.inner_text("#title")
+        assert f"image latent {one_view['latent'][at]} ↔ text latent {one_view['partner'][at]}" == opened.inner_text(
+            "#title"
+        )
 
 
 def test_the_keyboard_walks_through_matches(visit, page):
-    opened, own = visit(page), contents(page)["views"][0]
+    opened, one_view = visit(page), contents(page)["views"][0]
     opened.wait_for_selector("#sides .picture")
     opened.focus("#matches")
     at = int(opened.locator("#matches").input_value())
     opened.keyboard.press("ArrowDown")
-    assert opened.evaluate("location.hash").endswith(f"latent={own['latent'][at + 1]}")
+    assert opened.evaluate("location.hash").endswith(f"latent={one_view['latent'][at + 1]}")
     opened.click("#previous")
-    assert f"image latent {own['latent'][at]} " in opened.inner_text("#title")
+    assert f"image latent {one_view['latent'][at]} " in opened.inner_text("#title")
 
 
 def test_the_slider_changes_the_neighbours(visit, page):
@@ -305,19 +311,21 @@ def test_the_slider_changes_the_neighbours(visit, page):
 
 
 def test_a_deep_link_opens_its_latent_and_one_that_is_not_there_says_so(visit, page):
-    own = contents(page)["views"][3]
-    opened = visit(page, fragment=f"#method=shared&seed=2&latent={own['latent'][5]}")
+    one_view = contents(page)["views"][3]
+    opened = visit(page, fragment=f"#method=shared&seed=2&latent={one_view['latent'][5]}")
     opened.wait_for_selector("#sides .picture")
-    assert opened.inner_text("#title").startswith(f"image latent {own['latent'][5]} ↔ text latent {own['partner'][5]}")
+    assert opened.inner_text("#title").startswith(
+        f"image latent {one_view['latent'][5]} ↔ text latent {one_view['partner'][5]}"
+    )
     assert opened.locator("#method").input_value() == "shared" and opened.locator("#seed").input_value() == "2"
     opened.evaluate("location.hash = 'latent=99999'")
     opened.wait_for_function("document.getElementById('verdict').textContent.startsWith('Latent 99999 is not among')")
 
 
 def test_search_and_brush_narrow_the_matches(visit, page):
-    opened, own = visit(page), contents(page)["views"][0]
+    opened, one_view = visit(page), contents(page)["views"][0]
     opened.wait_for_selector("#sides .picture")
-    every, label = len(own["latent"]), next(label for label in own["label"][0] if label)
+    every, label = len(one_view["latent"]), next(label for label in one_view["label"][0] if label)
     opened.fill("#search", label)
     texts = opened.locator("#matches option").all_text_contents()
     assert 0 < len(texts) < every and any(label in text for text in texts)
@@ -340,16 +348,18 @@ def test_another_method_shows_the_same_concept_where_it_has_it(visit, page):
     opened.wait_for_selector("#sides .picture")
     label = found["views"][0]["label"][0][int(opened.locator("#matches").input_value())]
     opened.select_option("#method", "shared")
-    own = found["views"][2]
+    one_view = found["views"][2]
     at = int(opened.locator("#matches").input_value())
-    known = [own["label"][0][match] for match in range(len(own["latent"])) if own["label"][1][match] == label]
-    assert own["label"][0][at] == label or label not in known
+    known = [
+        one_view["label"][0][match] for match in range(len(one_view["latent"])) if one_view["label"][1][match] == label
+    ]
+    assert one_view["label"][0][at] == label or label not in known
 
 
 def test_text_of_the_data_is_never_markup(visit, tmp_path, monkeypatch):
     monkeypatch.setenv("XSAE_ROOT", str(tmp_path))
-    own = own_store(tmp_path / "store", caption=HOSTILE)
-    path = written("own", {HOSTILE: own}, views_of(own, HOSTILE), None)
+    small_store = own_store(tmp_path / "store", caption=HOSTILE)
+    path = written("own", {HOSTILE: small_store}, views_of(small_store, HOSTILE), None)
     assert "taken" not in path.read_text()
     opened = visit(path, 390)
     opened.wait_for_selector("#sides li")

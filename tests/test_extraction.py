@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_skipped_listed_and_counted_and_the_rest_is_what_
 def test_an_image_keeps_its_captions_but_for_the_empty_ones(model, tmp_path):
     (tmp_path / "a.png").write_bytes(picture(0, file_format="PNG"))
     rows = [{"file_name": "a.png", "captions": ["one", "", "three"]}, {"file_name": "gone.png", "captions": ["four"]}]
-    (tmp_path / "own.jsonl").write_text("".join(json.dumps(own) + "\n" for own in rows))
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     embed(model, [f"folder:{tmp_path}/own.jsonl@train"], tmp_path / "store", workers=0)
     store = open_store(tmp_path / "store")
     assert store.pairs[["image", "text", "caption"]].values.tolist() == [[0, 0, "one"], [0, 1, "three"]]
@@ -145,7 +145,7 @@ def test_killed_at_ten_random_moments_and_gone_on_with_the_store_has_the_same_ha
         assert child is None or child.exitcode in (0, -signal.SIGKILL)
         assert extract(model, shards, out).exitcode == 0
         assert fingerprint(out) == store.fingerprint
-        assert [own.name for own in out.parent.iterdir()] == ["store"]
+        assert [path.name for path in out.parent.iterdir()] == ["store"]
     assert interrupted, "no kill came while parts were made; the moments are ill chosen"
 
 
@@ -159,11 +159,11 @@ def test_a_merge_clears_what_a_kill_left_beside_a_part_that_is_finished(model, s
     (tmp_path / ".store.abcdefgh.partial").mkdir()  # and so did the store's
     (tmp_path / ".store.mine.partial").mkdir()  # no name of ours
     work.merge()
-    assert {own.name for own in tmp_path.iterdir()} == {"store", ".store.mine.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == {"store", ".store.mine.partial"}
     left.mkdir(parents=True)
     (tmp_path / ".store.abcdefgh.partial").mkdir()
     work.merge()
-    assert {own.name for own in tmp_path.iterdir()} == {"store", ".store.mine.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == {"store", ".store.mine.partial"}
 
 
 def test_jobs_in_any_order_then_one_merge_make_the_same_store(model, shards, whole, tmp_path):
@@ -173,7 +173,7 @@ def test_jobs_in_any_order_then_one_merge_make_the_same_store(model, shards, who
     with pytest.raises(FileNotFoundError, match=r"0-00001: not there yet; run the job that makes it"):
         Extraction(model, [shards], out).merge()
     embed(model, [shards], out, "1/3", workers=0)
-    made = sorted(own.name for own in out.with_name("store.parts").iterdir())
+    made = sorted(path.name for path in out.with_name("store.parts").iterdir())
     assert made == [f"0-{part:05d}" for part in range(40)] and not out.exists()
     embed(model, [shards], out, workers=0)
     assert fingerprint(out) == whole[0].fingerprint
@@ -244,7 +244,7 @@ def encoded(array, file_format="PNG", **options):
 
 def seen(image):
     """What becomes of a picture: its pixels, or why there are none."""
-    found = _Images(lambda own: np.asarray(own.convert("RGB")))[Sample("a", image, ("x",), "train")]
+    found = _Images(lambda opened: np.asarray(opened.convert("RGB")))[Sample("a", image, ("x",), "train")]
     return found
 
 

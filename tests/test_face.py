@@ -15,8 +15,8 @@ SMALL = TrainingConfig(latents=64, k=2, epochs=30, batch_size=64, learning_rate=
 def store(tmp_path_factory):
     """200 pairs, each near one of 8 directions, which differ between the modalities."""
     rng = np.random.default_rng(0)
-    concept, own = rng.integers(0, 8, 200), rng.standard_normal((2, 8, 16))
-    image, text = (each[concept] + 0.1 * rng.standard_normal((200, 16)) for each in own)
+    concept, directions = rng.integers(0, 8, 200), rng.standard_normal((2, 8, 16))
+    image, text = (each[concept] + 0.1 * rng.standard_normal((200, 16)) for each in directions)
     return xsae.from_arrays(tmp_path_factory.mktemp("face") / "store", image=image, text=text)
 
 

@@ -75,7 +75,7 @@ def writer(request, monkeypatch):
 
 
 def tree(folder):
-    return {str(own.relative_to(folder)): own.is_file() and own.read_bytes() for own in folder.rglob("*")}
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
 def home(folder):
@@ -137,7 +137,7 @@ def test_an_empty_folder_and_one_of_ours_are_written_and_nothing_else_is_left(tm
     (tmp_path / "there").mkdir()
     for _ in range(2):
         WRITERS[name](tmp_path / "there")
-        assert [own.name for own in tmp_path.iterdir()] == ["there"]
+        assert [path.name for path in tmp_path.iterdir()] == ["there"]
     (tmp_path / "there" / "thesis.tex").write_text("years of work")
     before = tree(tmp_path)
     with pytest.raises(FileExistsError, match="there: holds thesis.tex, which is not of this .*; move it away"):
@@ -276,7 +276,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_not_before_it_i
     child.send_signal(signal.SIGKILL)
     child.wait()
     thing(tmp_path / "there", "two")
-    assert [own.name for own in tmp_path.iterdir()] == ["there"]
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there" / "own.txt").read_text() == "two"
 
 
@@ -299,7 +299,7 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError), files.folder(tmp_path / "there", KIND):
         raise RuntimeError
     assert (tmp_path / "there" / "own.txt").read_text() == "one"
-    assert [own.name for own in tmp_path.iterdir()] == ["there"]
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
@@ -312,8 +312,8 @@ def test_files_get_the_users_permissions_whatever_library_wrote_them(tmp_path, u
         os.umask(former)
     made = [tmp_path / "a.safetensors", tmp_path / "method", *(tmp_path / "method").rglob("*")]
     assert len(made) == 7
-    for own in made:
-        assert stat.S_IMODE(own.stat().st_mode) == (0o777 if own.is_dir() else 0o666) & ~umask, own
+    for path in made:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~umask, path
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_full_disk_names_what_was_not_written(tmp_path, monkeypatch, error):
         with pytest.raises(OSError, match=f"{tmp_path / name}: not written, the disk is full; make room") as raised:
             write(tmp_path / name)
         assert "\n" not in str(raised.value) and not (tmp_path / name).exists()
-    assert not [own for own in tmp_path.rglob("*") if own.is_file()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_process_that_is_overtaken_between_its_two_renames_comes_last(tmp_path, monkeypatch):
@@ -356,7 +356,7 @@ def test_a_process_that_is_overtaken_between_its_two_renames_comes_last(tmp_path
     with files.folder(there, KIND) as new:
         (new / "second").write_text("own")
         markers.seal(new, KIND, {})
-    assert list(markers.opened(there, KIND)["files"]) == ["second"] and [own.name for own in tmp_path.iterdir()] == [
+    assert list(markers.opened(there, KIND)["files"]) == ["second"] and [path.name for path in tmp_path.iterdir()] == [
         "there"
     ]
 
@@ -365,5 +365,5 @@ def test_two_processes_that_write_the_same_folder_leave_one_whole(tmp_path):
     script = CHILD.replace("time.sleep(60)", "time.sleep(0.2); markers.seal(new, KIND, {})")
     command = [sys.executable, "-c", script, str(tmp_path / "there")]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [own.wait(timeout=60) for own in both] == [0, 0]
-    assert markers.opened(tmp_path / "there", KIND)["files"] and [own.name for own in tmp_path.iterdir()] == ["there"]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert markers.opened(tmp_path / "there", KIND)["files"] and [path.name for path in tmp_path.iterdir()] == ["there"]

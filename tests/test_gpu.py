@@ -96,15 +96,15 @@ def test_gradients_on_a_gpu_are_those_of_dense_autograd(config):
     sae, [x] = SparseAutoencoder(config).to(ON), batches(1, config, 256)
     x = sae.inputs(x)
     normalised_loss(sae(x), x).backward()
-    exact = {name: own.detach().double().requires_grad_() for name, own in sae.named_parameters()}
+    exact = {name: tensor.detach().double().requires_grad_() for name, tensor in sae.named_parameters()}
     values, latents = sae.encode(x)
     pre = ((x.double() - exact["decoder_bias"]) @ exact["encoder"].T + exact["encoder_bias"]).relu()
     codes = torch.zeros_like(pre).scatter(1, latents, pre.gather(1, latents))
     assert (pre.topk(config.k, dim=1).values.sum(1) - codes.sum(1)).max() < 1e-5
     normalised_loss(codes @ exact["dictionary"] + exact["decoder_bias"], x.double()).backward()
-    for name, own in sae.named_parameters():
+    for name, tensor in sae.named_parameters():
         theirs = exact[name].grad
-        assert (own.grad - theirs).norm() / theirs.norm() < 1e-5, name
+        assert (tensor.grad - theirs).norm() / theirs.norm() < 1e-5, name
 
 
 def trained(precision: str = "float32", graph: bool = True) -> tuple[torch.Tensor, SparseAutoencoder]:
@@ -129,9 +129,9 @@ def test_a_gpu_learns_what_a_processor_learns():
     last = {}
     for device in ("cpu", "cuda"):
         for activation in ("topk", "matryoshka", "batch_topk", "relu", "jumprelu"):
-            own = TrainingConfig(**vars(config) | {"device": device, "activation": activation})
+            settings = TrainingConfig(**vars(config) | {"device": device, "activation": activation})
             saes = [SparseAutoencoder(SAEConfig(64, 256, 8, activation=activation), seed) for seed in (1, 2)]
-            history = fit(saes, data, [np.arange(2000)] * 2, own, seed=1)
+            history = fit(saes, data, [np.arange(2000)] * 2, settings, seed=1)
             last[device, activation] = [record["loss"] for record in history]
             assert all(parameter.device.type == "cpu" for sae in saes for parameter in sae.parameters())
     for (device, activation), losses in last.items():

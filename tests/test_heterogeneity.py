@@ -215,12 +215,13 @@ def test_controls_keep_modalities_apart_and_are_nan_without_a_second_seed():
         + [compared("same_modality_text", "text", 1, 2, 0.55, 0.2)]
     )
     found = [
-        (own["modality"], own["control"], of["difference"]) for own, of in controls(gaps, ("audio", "image", "text"))
+        (settings["modality"], settings["control"], of["difference"])
+        for settings, of in controls(gaps, ("audio", "image", "text"))
     ]
-    assert [own[:2] for own in found] == [
+    assert [row[:2] for row in found] == [
         (other, f"same_modality_{control}") for other in ("image", "text") for control in ("audio", other)
     ]
-    assert [own[2] for own in found] == pytest.approx([0.5, np.nan, 0.8, 0.7], nan_ok=True)
+    assert [row[2] for row in found] == pytest.approx([0.5, np.nan, 0.8, 0.7], nan_ok=True)
     alone = list(controls(gaps[gaps["comparison"] == "cross_modal"], ("audio", "image", "text")))
     assert [(figures["n_cross"], figures["share"]) for _, figures in alone] == [(0, 0.0)] * 4
 
@@ -240,7 +241,7 @@ def labelled(n_images, rng):
             "image": n_images - 1 - owner,
             "text": 2 * n_images - 1 - np.arange(2 * n_images),
             "concepts": [names[held[image]].tolist() for image in owner],
-            "mentions": [names[own].tolist() for own in named],
+            "mentions": [names[row].tolist() for row in named],
         }
     )
     image = held @ np.eye(20)[[0, 1]] + 0.01 * rng.standard_normal((n_images, 20))
@@ -299,10 +300,10 @@ def test_gap_density_is_the_histogram_of_all_pairs_and_integrates_to_one():
     assert len(table) == 5 * 40
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (a[alive_a], b[alive_b])]
     gap, of_alive = 1 - unit[0] @ unit[1].T, correlation[alive_a][:, alive_b]
-    for low, (_, own) in zip((0, 0.2, 0.4, 0.6, 0.8), table.groupby("bin"), strict=True):
+    for low, (_, group) in zip((0, 0.2, 0.4, 0.6, 0.8), table.groupby("bin"), strict=True):
         inside = gap[(of_alive >= low) & (of_alive < low + 0.2)]
-        np.testing.assert_array_equal(own["n"], np.histogram(inside, np.linspace(0, 2, 41))[0])
-        assert (own["density"] * (own["high"] - own["low"])).sum() == pytest.approx(1)
+        np.testing.assert_array_equal(group["n"], np.histogram(inside, np.linspace(0, 2, 41))[0])
+        assert (group["density"] * (group["high"] - group["low"])).sum() == pytest.approx(1)
 
 
 def test_gap_density_says_what_does_not_fit():

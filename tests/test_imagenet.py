@@ -74,15 +74,15 @@ def command(folder, checkpoint, into):
 
 
 def test_the_command_adds_classes_to_an_npz_and_leaves_the_rest(tmp_path, folder, clip):
-    weights, own, other = checkpoint(tmp_path, clip[0]), tmp_path / "own.npz", tmp_path / "other.npz"
+    weights, file, other = checkpoint(tmp_path, clip[0]), tmp_path / "own.npz", tmp_path / "other.npz"
     rng = np.random.default_rng(0)
     given = {name: rng.standard_normal((12, 256), np.float32) for name in ("image", "text")}
-    np.savez(own, **given)
+    np.savez(file, **given)
     np.savez(other, **{name: array[:, :32] for name, array in given.items()})
-    done = command(folder, weights, own)
+    done = command(folder, weights, file)
     assert done.returncode == 0 and "class_image (3, 256)" in done.stdout, done.stderr
-    assert read_classes(own)["class_text"].shape == (2, 256)
-    with np.load(own) as found:
+    assert read_classes(file)["class_text"].shape == (2, 256)
+    with np.load(file) as found:
         for name, array in given.items():
             np.testing.assert_array_equal(found[name], array)
 

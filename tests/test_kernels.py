@@ -69,8 +69,8 @@ def test_wide_rows_are_right_however_many_of_their_entries_are_zero(active):
     found = torch.autograd.grad((decode(values, indices, dictionary) * target).sum(), (values, dictionary))
     codes = torch.zeros(n, latents, dtype=torch.float64).scatter(1, indices, values)
     right = torch.autograd.grad((codes @ dictionary * target).sum(), (values, dictionary))
-    for own, exact in zip(found, right, strict=True):
-        torch.testing.assert_close(own, exact)
+    for ours, exact in zip(found, right, strict=True):
+        torch.testing.assert_close(ours, exact)
     torch.testing.assert_close(decode(values, indices, dictionary), codes @ dictionary)
 
 

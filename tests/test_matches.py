@@ -8,11 +8,11 @@ from xsae.evaluation.matches import match_statistics
 
 def test_figures_of_matches_by_hand():
     rng = np.random.default_rng(0)
-    own = csr_array(rng.exponential(size=(400, 5)) * (rng.random((400, 5)) < 0.3) * [1, 1, 1, 1, 0])  # 4: dead
+    codes = csr_array(rng.exponential(size=(400, 5)) * (rng.random((400, 5)) < 0.3) * [1, 1, 1, 1, 0])  # 4: dead
     order = [2, 0, 1, 3, 4]
-    other = csr_array(own.toarray()[:, order] * [1, 1, 1, 0, 0])  # one more is dead on the other side
-    paired, shuffled = Alignment().fit(own, other), Alignment().fit(own, other[rng.permutation(400)])
-    figures = match_statistics(paired, shuffled, own, other, ("picture", "sentence"))
+    other = csr_array(codes.toarray()[:, order] * [1, 1, 1, 0, 0])  # one more is dead on the other side
+    paired, shuffled = Alignment().fit(codes, other), Alignment().fit(codes, other[rng.permutation(400)])
+    figures = match_statistics(paired, shuffled, codes, other, ("picture", "sentence"))
     assert figures["latents"] == 5 and figures["alive_picture"] == 4 and figures["alive_sentence"] == 3
     assert figures["matched"] == 3 and figures["mean_correlation"] == pytest.approx(1, abs=1e-6)
     assert figures["share_correlation_above_0.6"] == 1 and figures["share_below_noise_floor"] == 0

@@ -44,8 +44,8 @@ def test_posthoc_is_separated_with_the_second_modality_in_the_order_of_the_first
     assert (order != np.arange(16)).any()
     assert (aligned.transform("image", x["image"]) != separated.transform("image", x["image"])).nnz == 0
     np.testing.assert_array_equal(aligned.directions("image"), separated.directions("image"))
-    own = separated.transform("text", x["text"]).toarray()
-    np.testing.assert_array_equal(aligned.transform("text", x["text"]).toarray(), own[:, order])
+    codes = separated.transform("text", x["text"]).toarray()
+    np.testing.assert_array_equal(aligned.transform("text", x["text"]).toarray(), codes[:, order])
     np.testing.assert_array_equal(aligned.directions("text"), separated.directions("text")[order])
 
 
@@ -58,7 +58,7 @@ def test_an_alignment_left_from_other_autoencoders_is_refused(run, other):
     paths, x = run
     folder, file = paths.checkpoint("b", "separated", "mean", 1), paths.alignment("b", "mean", 1, "text")
     config = replace(TrainingConfig(latents=32, k=2, epochs=20, batch_size=64), **other.get("config", {}))
-    x = {m: own + other.get("data", 0) * np.eye(6, dtype=np.float32)[0] for m, own in x.items()}
+    x = {m: matrix + other.get("data", 0) * np.eye(6, dtype=np.float32)[0] for m, matrix in x.items()}
     data_hash = "other" if "data" in other else "hash"
     before = fingerprint(folder)
     rows = dict.fromkeys(x, np.arange(300))
@@ -124,7 +124,7 @@ def test_three_modalities_meet_in_one_order_of_latents_and_shuffled_partners_do_
     reference, *others = saes
     aligned = posthoc(saes, codes)
     order = np.random.default_rng(0).permutation(len(data.train.rows[reference]))
-    shuffled = posthoc(saes, {m: own if m == reference else own[order] for m, own in codes.items()})
+    shuffled = posthoc(saes, {m: rows if m == reference else rows[order] for m, rows in codes.items()})
     for method, least, most in ((aligned, 0.8, 1), (shuffled, 0, 0.2), (Method(saes), 0, 0.2)):
         where = best(data.shared[reference], method.directions(reference))
         agree = np.all([where == best(data.shared[m], method.directions(m)) for m in others], axis=0)
@@ -151,5 +151,5 @@ def test_recovery_of_three_modalities_is_the_mean_over_their_pairs_with_the_firs
         part = Method({m: saes[m] for m in (names[0], other)}, {other: aligned.alignments[other]})
         parts.append(recovery(part, data))
     for figure in ("CR", "ESim", "FSim"):
-        assert whole[figure] == pytest.approx(np.mean([own[figure] for own in parts]))
+        assert whole[figure] == pytest.approx(np.mean([recovered[figure] for recovered in parts]))
     assert whole["CR"] > 0.8

@@ -42,8 +42,8 @@ def test_sources_carry_no_outputs(path, cells):
 
 
 def test_one_parameters_cell_of_literals_with_types_and_comments(cells):
-    [own] = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    for line, statement in zip(own.source.splitlines(), ast.parse(own.source).body, strict=True):
+    [cell] = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    for line, statement in zip(cell.source.splitlines(), ast.parse(cell.source).body, strict=True):
         assert isinstance(statement, ast.AnnAssign) and "  # " in line, line
         ast.literal_eval(statement.value)
 
@@ -61,7 +61,7 @@ def test_every_parameter_is_used_after_its_cell(path, cells):
     used = {node.id for node in ast.walk(ast.parse(later)) if isinstance(node, ast.Name)}
     declared = set(papermill.inspect_notebook(str(path)))
     if "training(globals()" in later or "training({" in later:  # these take what they know by name
-        used |= {own.name for own in fields(TrainingConfig)}
+        used |= {field.name for field in fields(TrainingConfig)}
     if "theory_settings(globals())" in later:
         used |= {name for name in declared if name.startswith("synthetic_")} | {"device", "precision"}
     assert declared <= used
@@ -103,7 +103,7 @@ def test_what_was_chosen_reaches_the_notebooks_and_never_the_engine(tmp_path, mo
 def test_captions_are_shown_as_text_not_as_markup():
     shown = []
     [cell] = [
-        own for own in nbformat.read(ROOT / "notebooks" / "03_alignment.ipynb", 4).cells if "top on" in own.source
+        cell for cell in nbformat.read(ROOT / "notebooks" / "03_alignment.ipynb", 4).cells if "top on" in cell.source
     ]
     x = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
     sae = SparseAutoencoder(SAEConfig(4, 8, 2))
@@ -126,7 +126,7 @@ def test_captions_are_shown_as_text_not_as_markup():
 
 def test_verdicts_are_shown_as_text_not_as_markup():
     """A backbone is named by whoever trains on it, and verdicts name it."""
-    [cell] = [own for own in nbformat.read(ROOT / "notebooks" / "08_paper.ipynb", 4).cells if "na_rep" in own.source]
+    [cell] = [cell for cell in nbformat.read(ROOT / "notebooks" / "08_paper.ipynb", 4).cells if "na_rep" in cell.source]
     *before, last = ast.parse(cell.source).body
     text = {name: HOSTILE for name in ("claim", "backbone", "bias_start", "verdict")}
     scope = {"verdicts": pd.DataFrame([text | {"difference": 0.5, "low": 0.25, "high": 0.75}])}

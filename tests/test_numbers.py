@@ -112,9 +112,11 @@ def test_too_few_pairs_beside_those_set_aside_are_one_line(pairs, patience):
 def test_any_float_type_trains_as_float32(dtype):
     """float64 stopped at the first product, of two types."""
     rows, config = {"image": ROWS, "text": ROWS}, replace(SMALL, epochs=2)
-    as_given = {m: own.astype(dtype) for m, own in {"image": X, "text": X[::-1]}.items()}
-    as_float32 = {m: own.astype(np.float32) for m, own in as_given.items()}
-    found = [train_saes("separated", own, rows, config, 1)[0]["text"].directions for own in (as_given, as_float32)]
+    as_given = {m: matrix.astype(dtype) for m, matrix in {"image": X, "text": X[::-1]}.items()}
+    as_float32 = {m: matrix.astype(np.float32) for m, matrix in as_given.items()}
+    found = [
+        train_saes("separated", arrays, rows, config, 1)[0]["text"].directions for arrays in (as_given, as_float32)
+    ]
     np.testing.assert_array_equal(*found)
 
 

@@ -25,11 +25,11 @@ def test_every_figure_and_table_of_the_run_is_there_once_and_numbered(laptop):
     html, readme = (path.read_text() for path in page.write("laptop"))
     figures = {path.stem for path in laptop.figures.glob("*.png")}
     made = [section for section in SECTIONS if section.name != "choices"]  # the laptop's config leaves nothing open
-    assert {own.name for section in made for own in section.figures} == figures
+    assert {figure.name for section in made for figure in section.figures} == figures
     assert re.findall(r"<strong>Figure (\d+)\.", html) == [str(n + 1) for n in range(len(figures))]
     assert all(html.count(f'<figure id="figure-{name}">') == 1 for name in figures)
     assert all(f"(../../figures/laptop/{name}.png)" in readme for name in figures)
-    tables = {own.name for section in made for own in section.tables}
+    tables = {table.name for section in made for table in section.tables}
     assert tables <= {path.stem for path in laptop.results.glob("*.csv")}
     assert html.count("<strong>Table ") == len(tables) and all(f'href="{name}.csv"' in html for name in tables)
     assert not re.search(r'(src|url\()="?http', html) and "Smoke run." not in html
@@ -49,11 +49,13 @@ def test_verdicts_are_counted_and_each_leads_to_its_figure(laptop):
     html = page.write("laptop")[0].read_text()
     verdicts = pd.read_csv(laptop.results / "claims.csv")
     for number, claim in CLAIMS.items():
-        own = verdicts[verdicts["claim"].str.startswith(number)]["verdict"]
+        found = verdicts[verdicts["claim"].str.startswith(number)]["verdict"]
         [said] = re.findall(rf"<strong>{number}\. {claim.title}\.</strong>.*?</span> (.*?)</span>", html)
-        counts = own.value_counts()
+        counts = found.value_counts()
         words = [f"{verdict} in {counts[verdict]}" for verdict in MARKS if verdict in counts]
-        assert said == (f"{own.iloc[0]} in all {len(own)}" if len(words) == 1 else f"{', '.join(words)} of {len(own)}")
+        assert said == (
+            f"{found.iloc[0]} in all {len(found)}" if len(words) == 1 else f"{', '.join(words)} of {len(found)}"
+        )
     assert html.count(">figure</a>") == verdicts["claim"].str.replace(r" \(.*", "", regex=True).nunique()
     links = set(re.findall(r'href="#([^"]+)"', html))
     assert links <= set(re.findall(r'id="([^"]+)"', html))

@@ -140,8 +140,8 @@ def test_gradients_of_three_modalities_are_those_of_dense_float64(name):
     PENALTIES[name](*codes).backward()
     double = [values.detach().double().requires_grad_() for values, _ in codes]
     whole = [
-        torch.zeros(20, LATENTS, dtype=torch.float64).scatter(1, own, v)
-        for v, (_, own) in zip(double, codes, strict=True)
+        torch.zeros(20, LATENTS, dtype=torch.float64).scatter(1, latents, v)
+        for v, (_, latents) in zip(double, codes, strict=True)
     ]
     if name == "group_sparse":
         squares = sum(z.square() for z in whole)
@@ -150,5 +150,5 @@ def test_gradients_of_three_modalities_are_those_of_dense_float64(name):
         pairs_of = ((whole[0], whole[1]), (whole[0], whole[2]), (whole[1], whole[2]))
         expected = sum(dense_iso_energy(*pair) for pair in pairs_of) / 3
     expected.backward()
-    for (values, _), own in zip(codes, double, strict=True):
-        torch.testing.assert_close(values.grad.double(), own.grad, rtol=1e-5, atol=1e-7)
+    for (values, _), exact in zip(codes, double, strict=True):
+        torch.testing.assert_close(values.grad.double(), exact.grad, rtol=1e-5, atol=1e-7)

@@ -55,7 +55,7 @@ def test_a_glyph_fills_its_square(icons):
     for row in range(0, len(icons), 50):
         mask = np.asarray(glyph(row)) > 127
         reached = [mask.any(axis=axis).nonzero()[0] for axis in (0, 1)]
-        assert max(own[-1] - own[0] for own in reached) >= 93, icons[row].name  # of 96 pixels, one way
+        assert max(places[-1] - places[0] for places in reached) >= 93, icons[row].name  # of 96 pixels, one way
 
 
 def test_the_makers_are_credited():

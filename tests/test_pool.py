@@ -19,9 +19,9 @@ def twice(x, wait=0.0):
 def test_results_come_in_the_order_of_the_jobs_from_processes_of_one_thread():
     found = pool.run(twice, [(1, 0.5), (2,) + (0.0,), (3, 0.0)], "jobs")
     assert [value for value, _, _ in found] == [2, 4, 6]
-    assert {threads for _, threads, _ in found} == {1} and os.getpid() not in {own for _, _, own in found}
-    [(value, _, own)] = pool.run(twice, [(4,)], "jobs", side_by_side=False)
-    assert value == 8 and own == os.getpid()
+    assert {threads for _, threads, _ in found} == {1} and os.getpid() not in {pid for _, _, pid in found}
+    [(value, _, pid)] = pool.run(twice, [(4,)], "jobs", side_by_side=False)
+    assert value == 8 and pid == os.getpid()
 
 
 def test_the_first_error_is_raised_as_it_was():

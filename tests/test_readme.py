@@ -40,14 +40,14 @@ def cell(frame, by):
 
 def retrieved(method, backbone, start, metric="R@1"):
     table = pd.read_csv(LAPTOP / "retrieval.csv")
-    own = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["bias_start"] == start)]
-    return cell(own[(own["variant"] == "raw") & (own["metric"] == metric)], "direction")
+    part = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["bias_start"] == start)]
+    return cell(part[(part["variant"] == "raw") & (part["metric"] == metric)], "direction")
 
 
 def lost(method, backbone):
     table = pd.read_csv(LAPTOP / "reconstruction.csv")
-    own = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["bias_start"] == "mean")]
-    return cell(own[own["metric"] == "loss"], "modality")
+    part = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["bias_start"] == "mean")]
+    return cell(part[part["metric"] == "loss"], "modality")
 
 
 def methods(file, header):
@@ -70,7 +70,7 @@ def test_the_first_table_has_what_the_run_has(method):
     if method != "posthoc":
         assert losses == [lost(method, backbone) for backbone in ("vit", "resnet")]
     starts = [(backbone, start) for backbone in ("vit", "resnet") for start in ("mean", "zero")]
-    assert found == [retrieved(method, *own) for own in starts]
+    assert found == [retrieved(method, *column) for column in starts]
 
 
 @pytest.mark.parametrize("name", FIRST)
@@ -105,6 +105,6 @@ def test_alignments_have_what_the_run_has(file):
     table = pd.read_csv(LAPTOP / "alignments.csv")
     table = table[table["metric"] == "R@1"]
     for name, cells in rows((ROOT / file).read_text(), "| partners").items():
-        own = table[table["alignment"] == ALIGNMENTS[name]]
-        found = [cell(own[own["backbone"] == backbone], "direction") for backbone in ("vit", "resnet")]
+        part = table[table["alignment"] == ALIGNMENTS[name]]
+        found = [cell(part[part["backbone"] == backbone], "direction") for backbone in ("vit", "resnet")]
         assert cells[1:3] == found, name

@@ -40,7 +40,7 @@ def trained(store, tmp_path_factory):
     recipe = training({"latents": 0} | known, bias_start=run.bias_starts[0])
     axes = choice.axes(recipe, run.auto, len(store.split("train")), store.dim, len(store.modalities))
     table = choice.search(
-        recipe, axes, lambda wanted: pool.run(choose, [(store.path, *own) for own in wanted], "choose")
+        recipe, axes, lambda wanted: pool.run(choose, [(store.path, *trial) for trial in wanted], "choose")
     )
     last = table[table["chosen"]].iloc[-1]
     recipe = replace(recipe, latents=int(last["latents"]), k=int(last["k"]))
@@ -58,7 +58,7 @@ def trained(store, tmp_path_factory):
 
 def hits(method: Method, store, k: int) -> dict[str, int]:
     x = {m: store[m][store.rows(m, "test")] for m in store.modalities}
-    codes, ids = {m: method.transform(m, own) for m, own in x.items()}, {m: store.groups(m, "test") for m in x}
+    codes, ids = {m: method.transform(m, matrix) for m, matrix in x.items()}, {m: store.groups(m, "test") for m in x}
     return {
         f"{a}_to_{b}": round(len(ids[a]) * recall(codes[a], codes[b], ids[a], ids[b])[f"R@{k}"])
         for a, b in permutations(x, 2)
@@ -97,8 +97,8 @@ def test_four_partners_retrieve_better_than_one_in_both_directions(store, traine
         test = {m: method.transform(m, store[m][store.rows(m, "test")]) for m in store.modalities}
         ids = {m: store.groups(m, "test") for m in test}
         few, one = (
-            recall_both_ways(own.fit(train["image"], train["text"]), means, test, ids)
-            for own in (Partners(), Hungarian())
+            recall_both_ways(alignment.fit(train["image"], train["text"]), means, test, ids)
+            for alignment in (Partners(), Hungarian())
         )
         for a, b in found:
             found[a, b] += few[f"{a}_to_{b}"]["R@1"] - one[f"{a}_to_{b}"]["R@1"]

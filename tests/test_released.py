@@ -33,8 +33,8 @@ def batches():
     for _ in range(STEPS):
         which = rng.random((BATCH, 40)) < 0.1
         pair = [
-            (which * rng.exponential(size=which.shape)) @ own + 0.1 * rng.standard_normal((BATCH, DIM))
-            for own in directions
+            (which * rng.exponential(size=which.shape)) @ dictionary + 0.1 * rng.standard_normal((BATCH, DIM))
+            for dictionary in directions
         ]
         yield [torch.nn.functional.normalize(torch.tensor(x, dtype=torch.float32), dim=1) for x in pair]
 
@@ -53,8 +53,8 @@ def penalty(name, image, text):
         squares = image.square() + text.square()
         return torch.where(squares > 0, squares.where(squares > 0, 1).sqrt(), 0).sum(1).mean()
     keep = torch.ones_like(image)
-    for own in (image, text):
-        keep = keep.scatter(1, own.argmax(1, keepdim=True), 0.0)
+    for codes in (image, text):
+        keep = keep.scatter(1, codes.argmax(1, keepdim=True), 0.0)
     return -torch.cosine_similarity(image * keep, text * keep, dim=1).mean()
 
 
@@ -96,7 +96,7 @@ def test_every_method_has_the_losses_of_the_released_objective(method, sums):
     )  # fmt: skip
     saes = list(METHODS[method].build(["image", "text"], SAEConfig(DIM, LATENTS, K), 1).values())
     copies = copy.deepcopy(saes)  # in one go: what is shared stays shared
-    models = [dict(own.named_parameters()) for own in copies]
+    models = [dict(sae.named_parameters()) for sae in copies]
     unique = list(dict.fromkeys(parameter for model in models for parameter in model.values()))
     trainer = Trainer(saes, config, STEPS, penalty_of(method, config))
     ours = np.array([trainer.step(torch.cat(batch)).tolist() for batch in batches()])

@@ -30,8 +30,8 @@ def test_ranks_by_hand(rows):
 def test_ties_count_against_the_model(rows):
     # The query's own item and two others are the same row: rank 1 + 2 = 3, wherever they stand in the gallery.
     gallery = [[1, 1], [1, 1], [1, 1], [1, 0]]
-    for own in range(3):
-        figures = recall(rows([[1, 1]]), rows(gallery), [own], [0, 1, 2, 3], ks=(1, 2, 3))
+    for item in range(3):
+        figures = recall(rows([[1, 1]]), rows(gallery), [item], [0, 1, 2, 3], ks=(1, 2, 3))
         assert figures == {"R@1": 0.0, "R@2": 0.0, "R@3": 1.0, "median_rank": 3.0, "tie_rate": 1.0}
 
 
@@ -85,10 +85,10 @@ def test_scaling_and_reordering_change_nothing(rows):
     )
 
 
-@pytest.mark.parametrize("own", [1, 2, 4])
+@pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize("k", [1, 2, 5, 9])
-def test_chance_equals_the_count_over_all_orders(own, k):
-    gallery_ids = [0] * own + list(range(1, 6 - own))  # 5 items, `own` of them of id 0
+def test_chance_equals_the_count_over_all_orders(n, k):
+    gallery_ids = [0] * n + list(range(1, 6 - n))  # 5 items, `n` of them of id 0
     orders = list(permutations(gallery_ids))
     hits = sum(0 in order[:k] for order in orders) / len(orders)
     assert chance([0], gallery_ids, ks=(k,)) == pytest.approx({f"R@{k}": hits})

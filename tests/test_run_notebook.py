@@ -39,7 +39,7 @@ def test_sockets_lie_in_a_private_folder_and_go_with_the_run(notebook, tmp_path,
     beside, sockets = notebook(SIDE).cells[0].outputs[0].text.rsplit(maxsplit=1)
     assert beside == "['own.ipynb']"  # so that the folder may be read-only, and two runs may share it
     assert sockets.startswith(("/tmp/xsae-", os.environ.get("TMPDIR", "/tmp"))) and not os.path.exists(sockets)
-    assert sorted(own.name for own in RunPaths("own").notebooks.iterdir()) == ["own.ipynb"]
+    assert sorted(path.name for path in RunPaths("own").notebooks.iterdir()) == ["own.ipynb"]
 
 
 @pytest.mark.parametrize(

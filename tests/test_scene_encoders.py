@@ -20,7 +20,7 @@ def test_shipped_weights_load_small_and_know_their_world(name):
     model = encoders.load(name)
     assert sum(path.stat().st_size for path in encoders.WEIGHTS.iterdir()) < 20e6
     world = scenes.sample(200, 99)
-    texts = [own[0] for own in captions.captions(world, 1, 99)[0]]
+    texts = [said[0] for said in captions.captions(world, 1, 99)[0]]
     [image], text = (
         encoders.embed_images([model], drawing.batches(world), len(world)),
         encoders.embed_texts(model, texts),
@@ -53,7 +53,7 @@ def test_an_embedding_does_not_depend_on_its_batch(untrained, name):
 
 
 def test_captions_cut_to_the_longest_embed_as_open_clip_embeds_them(untrained):
-    texts = [own[0] for own in captions.captions(scenes.sample(40, 3), 1, 3)[0]] + ["cat", " ".join(["red"] * 60)]
+    texts = [said[0] for said in captions.captions(scenes.sample(40, 3), 1, 3)[0]] + ["cat", " ".join(["red"] * 60)]
     with torch.inference_mode():
         whole = untrained["vit"].encode_text(torch.from_numpy(Tokenizer()(texts))).numpy()
     np.testing.assert_allclose(encoders.embed_texts(untrained["vit"], texts, batch_size=8), whole, atol=1e-5)
@@ -65,10 +65,10 @@ def test_labels_are_the_scenes_own_and_shards_are_drawn_once(tmp_path):
     world = scenes.sample(40, encoder_data._FIRST_SEED)
     images, tokens, named = data.batch(torch.arange(40), torch.zeros(40, dtype=torch.int64), (0, 0))
     torch.testing.assert_close(images, encoders.pixels(torch.from_numpy(drawing.render(world, np.arange(40)))))
-    texts = [own[0] for own in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
+    texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
     np.testing.assert_array_equal(tokens.numpy(), Tokenizer()(texts))
-    kinds = [set(own) for own in (world.icon[7], world.colour[7])]
-    assert named[7].sum() == sum(len(own - {-1}) for own in kinds) + 2
+    kinds = [set(labels) for labels in (world.icon[7], world.colour[7])]
+    assert named[7].sum() == sum(len(labels - {-1}) for labels in kinds) + 2
     assert all(named[7, icon] == 1 for icon in world.icon[7] if icon >= 0)
     moved, _, _ = data.batch(torch.arange(40), torch.zeros(40, dtype=torch.int64), (2, -3))
     torch.testing.assert_close(moved[..., :-2, 3:], images[..., 2:, :-3])
@@ -98,12 +98,12 @@ def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path):
 
 def test_the_first_stage_leaves_the_text_tower_alone_and_the_second_does_not(tmp_path):
     data = training.Data(encoder_data.draw(tmp_path, SMALL.n_scenes, processes=1), "cpu")
-    own = training.Training("resnet", data, SMALL, "cpu")
-    before = {key: value.clone() for key, value in own.model.state_dict().items()}
+    trainer = training.Training("resnet", data, SMALL, "cpu")
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     moved = []
-    for _ in range(own.supervised + 1):
-        own.advance()
-        moved.append({key for key, value in own.model.state_dict().items() if not torch.equal(value, before[key])})
+    for _ in range(trainer.supervised + 1):
+        trainer.advance()
+        moved.append({key for key, value in trainer.model.state_dict().items() if not torch.equal(value, before[key])})
     assert all(key.startswith("visual.") for key in moved[-2]) and "text_projection" in moved[-1]
     assert "logit_scale" not in moved[-1]
 
@@ -114,7 +114,7 @@ def test_retraining_learns_and_writes_weights_that_load(tmp_path):
     assert about["n_scenes"] == 96
     assert sorted(p.name for p in tmp_path.iterdir()) == ["resnet.json", "resnet.safetensors"]
     world = scenes.sample(96, encoder_data._FIRST_SEED)
-    texts = [own[0] for own in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
+    texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
 
     def rank(model):
         [image] = encoders.embed_images([model], drawing.batches(world), len(world))

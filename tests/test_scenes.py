@@ -23,7 +23,7 @@ def test_scenes_hold_one_to_five_different_objects(world):
     present = world.icon >= 0
     np.testing.assert_array_equal(present, world.colour >= 0)
     assert set(present.sum(axis=1)) == {1, 2, 3, 4, 5}
-    assert all(len(set(own[own >= 0])) == (own >= 0).sum() for own in world.icon)
+    assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in world.icon)
 
 
 def test_icons_are_common_and_rare_as_zipf_says(world):
@@ -41,10 +41,10 @@ def test_icons_are_common_and_rare_as_zipf_says(world):
 def test_icons_of_one_topic_come_together(world):
     def share(pairs):
         shared = [set(pictograms()[a].topics) & set(pictograms()[b].topics) for a, b in pairs]
-        return np.mean([bool(own) for own in shared])
+        return np.mean([bool(topics) for topics in shared])
 
-    rows = [own[own >= 0] for own in world.icon[:3000]]
-    together = share([pair for own in rows for pair in combinations(own, 2)])
+    rows = [row[row >= 0] for row in world.icon[:3000]]
+    together = share([pair for row in rows for pair in combinations(row, 2)])
     rng = np.random.default_rng(0)
     chance = share(rng.permutation(np.concatenate(rows))[: 2 * (len(rows) // 2)].reshape(-1, 2))
     assert together > 0.5 and together > 2.5 * chance
@@ -55,8 +55,8 @@ def test_concepts_are_all_that_holds(world):
     first, second = (pictograms()[world.icon[row, slot]] for slot in world.objects(row))
     colours = [list(scenes.COLOURS)[world.colour[row, slot]] for slot in world.objects(row)]
     assert set(world.concepts(row)) == {
-        f"icon:{first.name}", f"icon:{second.name}", *(f"topic:{own}" for own in {*first.topics, *second.topics}),
-        *(f"colour:{own}" for own in colours), f"background:{list(scenes.BACKGROUNDS)[world.background[row]]}",
+        f"icon:{first.name}", f"icon:{second.name}", *(f"topic:{topic}" for topic in {*first.topics, *second.topics}),
+        *(f"colour:{colour}" for colour in colours), f"background:{list(scenes.BACKGROUNDS)[world.background[row]]}",
         f"weather:{list(scenes.WEATHERS)[world.weather[row]]}",
     }  # fmt: skip
 

@@ -63,14 +63,14 @@ def share(root, *arguments):
 @pytest.mark.parametrize("method", ["posthoc", "separated", "shared"])
 def test_what_was_shared_gives_the_same_codes_to_the_bit(run, tmp_path, method):
     paths, store, x = run
-    own = loaded(paths, method, store)
-    own.save_pretrained(tmp_path / "shared")
+    original = loaded(paths, method, store)
+    original.save_pretrained(tmp_path / "shared")
     again = Method.from_pretrained(str(tmp_path / "shared"))
     for modality, embeddings in x.items():
-        ours, theirs = own.transform(modality, embeddings), again.transform(modality, embeddings)
+        ours, theirs = original.transform(modality, embeddings), again.transform(modality, embeddings)
         for part in ("data", "indices", "indptr"):
             assert getattr(ours, part).tobytes() == getattr(theirs, part).tobytes()
-        assert own.directions(modality).tobytes() == again.directions(modality).tobytes()
+        assert original.directions(modality).tobytes() == again.directions(modality).tobytes()
     assert (again.saes["image"] is again.saes["text"]) == (method == "shared")
 
 
@@ -79,7 +79,7 @@ def test_one_autoencoder_is_shared_as_its_checkpoint_and_a_card_that_was_edited_
     sae.save_pretrained(tmp_path / "shared")
     (tmp_path / "shared" / "README.md").write_text("mine")
     sae.save_pretrained(tmp_path / "shared")
-    assert {own.name for own in (tmp_path / "shared").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "shared").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert (tmp_path / "shared" / "README.md").read_text() == "mine"
     sae.save(tmp_path / "checkpoint")
     for name in ("config.json", "model.safetensors"):
@@ -123,8 +123,8 @@ def test_the_command_writes_a_folder_whose_card_says_what_the_manifests_know(run
     lines = card.text.split("```python\n")[1].split("```")[0]
     scope = {"x": x["image"]}
     exec(lines, scope)  # the card's own lines load it
-    own = loaded(paths, "posthoc", store)
-    assert (scope["codes"] != own.transform("image", x["image"])).nnz == 0
+    original = loaded(paths, "posthoc", store)
+    assert (scope["codes"] != original.transform("image", x["image"])).nnz == 0
     done = share(root, "own", "b", "posthoc", 1, "--to", tmp_path / "shared")
     assert done.returncode == 2 and "is there already" in done.stderr and done.stderr.count("\n") == 1
 
@@ -154,11 +154,11 @@ def test_what_cannot_be_shared_or_had_is_one_line(run, tmp_path):
 
 def test_a_repository_in_the_hubs_cache_loads_without_a_network(run, tmp_path):
     paths, store, x = run
-    own = loaded(paths, "posthoc", store)
+    original = loaded(paths, "posthoc", store)
     repository, commit = tmp_path / "models--user--name", "0" * 40
-    own.save_pretrained(repository / "snapshots" / commit)
+    original.save_pretrained(repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     again = Method.from_pretrained("user/name", local_files_only=True, cache_dir=tmp_path)
-    assert (again.transform("text", x["text"]) != own.transform("text", x["text"])).nnz == 0
+    assert (again.transform("text", x["text"]) != original.transform("text", x["text"])).nnz == 0
     assert json.loads((repository / "snapshots" / commit / "config.json").read_text())["aligned"] == ["text"]

@@ -44,9 +44,9 @@ def test_p_is_uniform_under_the_null():
     p = co_firing_p(a, b, every(a))
     for level in (0.01, 0.05, 0.2):
         assert binomtest(int((p <= level).sum()), 2000, level, alternative="greater").pvalue > 0.001
-    ones = [sparse.csr_array((own != 0).astype(float)) for own in (a, b)]
+    ones = [sparse.csr_array((matrix != 0).astype(float)) for matrix in (a, b)]
     together = np.asarray(ones[0].multiply(ones[1]).sum(axis=0))
-    mass = hypergeom.pmf(together, 400, *(np.asarray(own.sum(axis=0)) for own in ones))
+    mass = hypergeom.pmf(together, 400, *(np.asarray(flags.sum(axis=0)) for flags in ones))
     assert kstest(p - rng.random(2000) * mass, "uniform").pvalue > 0.001
 
 
@@ -76,7 +76,7 @@ def test_merged_latents_carry_a_common_concept_though_not_the_same_first_one():
     rng = np.random.default_rng(4)
     truth = codes(3000, 3, rng)
     merged = [[1.0, 0.5], [0.5, 1.0]]  # image latent: mostly concept 0, text latent: mostly 1
-    a, b = (truth @ sparse.csr_array(np.array([[own[0]], [own[1]], [0.0]])) for own in merged)
+    a, b = (truth @ sparse.csr_array(np.array([[mix[0]], [mix[1]], [0.0]])) for mix in merged)
     matches = significant_matches(Alignment().fit(a, b), a, b)
     figures = against_truth(matches, a, b, truth, truth, 3)
     assert (figures["precision"], figures["same_first"], figures["recall"]) == (1, 0, 0)

@@ -84,12 +84,12 @@ def cluster():
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, ports=free_ports(2), folder=folder, cpus=CPUS))
     munge = {name: folder / "munge" / name for name in ("socket", "key-file", "pid-file", "log-file", "seed-file")}
     munge["key-file"] = key
-    own = folder / "bin"
-    own.mkdir()
+    commands = folder / "bin"
+    commands.mkdir()
     for name, script in (("srun", SRUN), ("squeue", SQUEUE)):
-        (own / name).write_text(script.format(folder=folder, real=shutil.which(name, path=PATH)))
-        (own / name).chmod(0o755)
-    environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{own}:{PATH}"}
+        (commands / name).write_text(script.format(folder=folder, real=shutil.which(name, path=PATH)))
+        (commands / name).chmod(0o755)
+    environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{commands}:{PATH}"}
     started = []
     try:
         for arguments in (
@@ -98,8 +98,8 @@ def cluster():
             ["slurmd", "-D"],
         ):
             with (folder / f"{arguments[0]}.out").open("w") as out:
-                own = subprocess.Popen(arguments, env=os.environ | environment, stdout=out, stderr=out)
-            started.append(own)
+                daemon = subprocess.Popen(arguments, env=os.environ | environment, stdout=out, stderr=out)
+            started.append(daemon)
             if arguments[0] == "munged":
                 wait_until(munge["socket"].exists, "munged opens its socket")
         with pytest.MonkeyPatch.context() as patch:
@@ -110,18 +110,18 @@ def cluster():
             slurm("scancel", "-u", "root")
             wait_until(lambda: not slurm("squeue", "-h"), "no job is left")
     finally:
-        for own in reversed(started):
-            own.send_signal(signal.SIGTERM)
-        for own in started:
-            own.wait(timeout=30)
+        for daemon in reversed(started):
+            daemon.send_signal(signal.SIGTERM)
+        for daemon in started:
+            daemon.wait(timeout=30)
     shutil.rmtree(folder)
 
 
 def free_ports(count):
     opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [own.getsockname()[1] for own in opened]
-    for own in opened:
-        own.close()
+    ports = [server.getsockname()[1] for server in opened]
+    for server in opened:
+        server.close()
     return ports
 
 
@@ -148,8 +148,8 @@ def test_the_main_job_as_slurm_jobs_one_of_them_cancelled_is_the_local_run_byte_
     local, last = tables(smoke[0], "smoke"), "04_retrieval"
     said = tmp_path / "said"
     with said.open("w") as out:
-        own = {"env": os.environ | {"XSAE_ROOT": str(tmp_path)}, "cwd": tmp_path, "stdout": out, "stderr": out}
-        process = subprocess.Popen(command("smoke", *OPTIONS, "--until", last), **own)
+        options = {"env": os.environ | {"XSAE_ROOT": str(tmp_path)}, "cwd": tmp_path, "stdout": out, "stderr": out}
+        process = subprocess.Popen(command("smoke", *OPTIONS, "--until", last), **options)
     try:
         victim = "02_sae_training"
         wait_until(lambda: process.poll() is not None or running(victim), f"{victim} runs", 300)

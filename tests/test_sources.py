@@ -14,7 +14,7 @@ from xsae.data.sources import open_source
 
 
 def everything(source):
-    return [own for part in range(source.n_parts) for own in source.part(part)]
+    return [sample for part in range(source.n_parts) for sample in source.part(part)]
 
 
 def picture(row, mode="RGB", file_format="JPEG"):
@@ -59,12 +59,12 @@ def coco(tmp_path):
 
 def test_coco_has_karpathys_splits_the_objects_and_what_captions_name(coco):
     found = everything(open_source(f"coco:{coco}"))
-    assert [own.split for own in found] == ["train", "train", "test"]
-    assert [own.concepts for own in found] == [("object:dog",), (), ("object:hot dog",)]
+    assert [sample.split for sample in found] == ["train", "train", "test"]
+    assert [sample.concepts for sample in found] == [("object:dog",), (), ("object:hot dog",)]
     assert found[0].captions == ("Two dogs on a hot dog stand.", "A doghouse.")
     assert found[0].mentions == (("object:dog", "object:hot dog"), ())
     assert Image.open(found[0].image).size == (drawing.IMAGE_SIZE, drawing.IMAGE_SIZE)
-    assert [own.key for own in everything(open_source(f"coco:{coco}@test"))] == ["COCO_val2014_000000000003.jpg"]
+    assert [sample.key for sample in everything(open_source(f"coco:{coco}@test"))] == ["COCO_val2014_000000000003.jpg"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -76,17 +76,19 @@ def test_a_folder_holds_out_a_fifth_of_its_images_with_all_their_captions(tmp_pa
         text = "".join(json.dumps({"file_name": name, "captions": [caption]}) + "\n" for name, caption in rows)
     (tmp_path / f"own.{suffix}").write_text(text)
     found = everything(open_source(f"folder:{tmp_path / f'own.{suffix}'}"))
-    assert [own.key for own in found] == [f"images/{row}.png" for row in range(20)]
+    assert [sample.key for sample in found] == [f"images/{row}.png" for row in range(20)]
     assert found[3].captions == ("scene 3", "once more")
-    assert sum(own.split == "test" for own in found) == 4
+    assert sum(sample.split == "test" for sample in found) == 4
     assert found[0].image == str(tmp_path / "images/0.png")
-    assert {own.split for own in everything(open_source(f"folder:{tmp_path / f'own.{suffix}'}@train"))} == {"train"}
+    assert {sample.split for sample in everything(open_source(f"folder:{tmp_path / f'own.{suffix}'}@train"))} == {
+        "train"
+    }
 
 
 def test_a_folders_own_splits_are_kept_and_selected(tmp_path):
     (tmp_path / "own.csv").write_text("file_name,caption,split\na.png,one,test\nb.png,two,train\n")
-    assert [own.split for own in everything(open_source(f"folder:{tmp_path / 'own.csv'}"))] == ["test", "train"]
-    assert [own.key for own in everything(open_source(f"folder:{tmp_path / 'own.csv'}@test"))] == ["a.png"]
+    assert [sample.split for sample in everything(open_source(f"folder:{tmp_path / 'own.csv'}"))] == ["test", "train"]
+    assert [sample.key for sample in everything(open_source(f"folder:{tmp_path / 'own.csv'}@test"))] == ["a.png"]
     (tmp_path / "own.csv").write_text("file_name,caption,split\na.png,one,val\n")
     with pytest.raises(ValueError, match="split 'val' is unknown; one of train, test"):
         open_source(f"folder:{tmp_path / 'own.csv'}")
@@ -114,7 +116,7 @@ def test_a_shard_that_ends_too_early_gives_what_it_holds_and_says_where_it_ended
         middle = shard.getmember("b.jpg").offset_data + 100
     path.write_bytes(path.read_bytes()[:middle])
     *samples, last = open_source(f"webdataset:{path}").part(0)
-    assert [own.key for own in samples] == ["a"]
+    assert [sample.key for sample in samples] == ["a"]
     assert last.key == "shard 0 after a" and last.reason.startswith("unreadable")
 
 
@@ -170,13 +172,16 @@ def test_names_of_digits_dates_and_words_of_pandas_stay_as_they_are(tmp_path):
     lines = [{"file_name": "007", "caption": "2020"}, {"file_name": "1e5", "caption": "2024-01-01T00:00:00"}]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = everything(open_source(f"folder:{tmp_path}/own.csv@train"))
-    assert [(own.key, own.captions) for own in found] == [
+    assert [(sample.key, sample.captions) for sample in found] == [
         ("007", ("2020",)),
         ("1e5", ("NA",)),
         ("2024-01-01", ("true",)),
     ]
     found = everything(open_source(f"folder:{tmp_path}/own.jsonl@train"))
-    assert [(own.key, own.captions) for own in found] == [("007", ("2020",)), ("1e5", ("2024-01-01T00:00:00",))]
+    assert [(sample.key, sample.captions) for sample in found] == [
+        ("007", ("2020",)),
+        ("1e5", ("2024-01-01T00:00:00",)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +214,7 @@ def test_missing_captions_are_empty_and_so_counted(tmp_path):
     lines = [{"file_name": "a", "captions": ["x", None]}, {"file_name": "b", "captions": None}, {"file_name": "c"}]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = everything(open_source(f"folder:{tmp_path}/own.jsonl@train"))
-    assert [own.captions for own in found] == [("x", ""), ("",), ("",)]
+    assert [sample.captions for sample in found] == [("x", ""), ("",), ("",)]
 
 
 def without(key):
@@ -228,7 +233,7 @@ def test_an_entry_of_coco_that_says_too_little_is_left_out_and_counted(coco, har
     (coco / "dataset_coco.json").write_text(json.dumps(about))
     first, *others = everything(open_source(f"coco:{coco}"))
     assert isinstance(first, Skipped) and first.reason == "no split, file name or sentences"
-    assert [own.split for own in others] == ["train", "test"]
+    assert [sample.split for sample in others] == ["train", "test"]
 
 
 def test_null_captions_and_unknown_ids_of_coco_are_none(coco):

@@ -76,7 +76,7 @@ def distribution(folder, name, version, *needs):
         "Metadata-Version: 2.1",
         f"Name: {name}",
         f"Version: {version}",
-        *(f"Requires-Dist: {own}" for own in needs),
+        *(f"Requires-Dist: {need}" for need in needs),
     ]
     (folder / f"{name}-{version}.dist-info" / "METADATA").write_text("\n".join(lines) + "\n")
 

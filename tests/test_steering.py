@@ -296,7 +296,7 @@ def test_the_nearest_come_first():
 
 def test_carriers_and_what_can_be_steered():
     images, captions = [["red", "star"], ["blue"], ["red", "blue"]], [["red"], [], ["blue", "round"]]
-    assert {c: own.tolist() for c, own in carriers(images, ["red", "moon"]).items()} == {
+    assert {c: flags_.tolist() for c, flags_ in carriers(images, ["red", "moon"]).items()} == {
         "red": [True, False, True], "moon": [False, False, False],
     }  # fmt: skip
     assert steerable(images) == ["blue", "red", "star"]
@@ -311,13 +311,15 @@ def axes_world():
     east, north = [1.0, 0], [0, 1.0]
     x = np.array([east, north, east, north], np.float32)
     flags_of = {"east": flags(1, 0, 1, 0), "north": flags(0, 1, 0, 1)}
-    return HeldOut(images=x, captions=x[::-1].copy(), shown=flags_of, named={c: ~own for c, own in flags_of.items()})
+    return HeldOut(
+        images=x, captions=x[::-1].copy(), shown=flags_of, named={c: ~flags_ for c, flags_ in flags_of.items()}
+    )
 
 
 def test_the_protocol_by_hand():
     held_out = axes_world()
-    own = {"codes": sparse.csr_array(held_out.images), "dictionary": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}
-    found = steer_concepts(latents={"east": 0}, held_out=held_out, alphas=[0.0, 2.0], seed=1, **own)
+    sae = {"codes": sparse.csr_array(held_out.images), "dictionary": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}
+    found = steer_concepts(latents={"east": 0}, held_out=held_out, alphas=[0.0, 2.0], seed=1, **sae)
     assert list(found) == ["concept", "alpha", "gallery", *METRICS]
     assert found[["concept", "alpha", "gallery"]].to_numpy().tolist() == [
         ["east", 0.0, "captions"], ["east", 0.0, "images"], ["east", 2.0, "captions"], ["east", 2.0, "images"],
@@ -325,14 +327,14 @@ def test_the_protocol_by_hand():
     # Both images that are not east stand north: before, what is east comes last, at places 3 and 4; at (2, 1), first.
     assert found["mAP"].tolist() == pytest.approx([(1 / 3 + 2 / 4) / 2] * 2 + [1, 1])
     assert found["preservation"].tolist() == pytest.approx([1, 1, 5**-0.5, 5**-0.5])
-    wrong = steer_concepts(latents={"east": 1}, held_out=held_out, alphas=[2.0], seed=1, **own)  # another latent
+    wrong = steer_concepts(latents={"east": 1}, held_out=held_out, alphas=[2.0], seed=1, **sae)  # another latent
     assert wrong["mAP"].tolist() == pytest.approx([(1 / 3 + 2 / 4) / 2] * 2)
 
 
 def test_pushing_along_true_directions_is_the_protocol_of_an_autoencoder_that_loses_nothing():
     held_out, alphas = axes_world(), [0.0, 0.3, 1.0, 2.0]
-    own = {"codes": sparse.csr_array(held_out.images), "dictionary": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}
-    steered = steer_concepts(latents={"east": 0, "north": 1}, held_out=held_out, alphas=alphas, seed=1, **own)
+    sae = {"codes": sparse.csr_array(held_out.images), "dictionary": np.eye(2, dtype=np.float32), "bias": np.zeros(2)}
+    steered = steer_concepts(latents={"east": 0, "north": 1}, held_out=held_out, alphas=alphas, seed=1, **sae)
     directions = {"east": np.array([3.0, 0]), "north": np.array([0, 1.0])}
     pd.testing.assert_frame_equal(
         steer_concepts_along(directions=directions, held_out=held_out, alphas=alphas, seed=1), steered
@@ -424,12 +426,12 @@ def by_definition(similarity, relevant):
     """The same figures from the definitions, an item at a time."""
     place = np.array(
         [
-            1 + sum(s >= similarity[r] - 1e-6 for s, own in zip(similarity, relevant, strict=True) if not own)
+            1 + sum(s >= similarity[r] - 1e-6 for s, holds in zip(similarity, relevant, strict=True) if not holds)
             for r in np.flatnonzero(relevant)
         ]
     )
-    own = similarity[relevant]
-    place += [sum(own > s) + sum(own[:i] == s) for i, s in enumerate(own)]
+    found_at = similarity[relevant]
+    place += [sum(found_at > s) + sum(found_at[:i] == s) for i, s in enumerate(found_at)]
     precision = [np.sum(place <= p) / p for p in place]
     figures = np.mean(precision), 1 / place.min(), np.mean(place <= 5) * len(place) / 5, np.mean(place <= 5)
     return figures, place
@@ -441,10 +443,10 @@ def test_ranking_agrees_with_its_definition(levels):
     similarity = (rng.integers(-levels, levels + 1, (12, 40)) / levels).astype(np.float32)
     relevant = rng.random((12, 40)) < 0.2
     relevant[:, 0] = True
-    for own in (relevant, relevant[0]):
-        rows = np.broadcast_to(own, similarity.shape)
+    for flags_ in (relevant, relevant[0]):
+        rows = np.broadcast_to(flags_, similarity.shape)
         expected, places = zip(*(by_definition(*row) for row in zip(similarity, rows, strict=True)), strict=True)
-        figures, expected = ranking_metrics(similarity, own), np.mean(expected, axis=0)
+        figures, expected = ranking_metrics(similarity, flags_), np.mean(expected, axis=0)
         assert figures["median_rank"] == np.median(np.concatenate(places))
         assert [figures[name] for name in ("mAP", "MRR", "P@5", "R@5")] == pytest.approx(expected)
     assert ranking_metrics(similarity[:, ::-1], relevant[:, ::-1]) == pytest.approx(

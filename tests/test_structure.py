@@ -42,8 +42,8 @@ def imports(path):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             each = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {own if own in known else node.module for own in each}
-    return {own for own in found if own in known and own != "xsae"}
+            found |= {target if target in known else node.module for target in each}
+    return {target for target in found if target in known and target != "xsae"}
 
 
 IMPORTS = {name(module): imports(path) for module, path in MODULES.items()}
@@ -51,8 +51,8 @@ IMPORTS = {name(module): imports(path) for module, path in MODULES.items()}
 
 @pytest.mark.parametrize("module", sorted(IMPORTS))
 def test_a_module_imports_what_its_part_may(module):
-    own = part(module)
-    assert {other for other in IMPORTS[module] if part(other) not in {own, *ALLOWED[own]}} == set()
+    its_part = part(module)
+    assert {other for other in IMPORTS[module] if part(other) not in {its_part, *ALLOWED[its_part]}} == set()
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -65,7 +65,7 @@ def test_every_module_and_public_function_says_what_it_is():
         tree = ast.parse(path.read_text())
         nodes = [tree, *(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_")]
         silent += [f"{name(module)}: {getattr(n, 'name', '')}" for n in nodes if not ast.get_docstring(n)]
-    assert [own for own in silent if not own.endswith(": main")] == []
+    assert [function for function in silent if not function.endswith(": main")] == []
 
 
 def test_no_function_is_longer_than_a_screen():

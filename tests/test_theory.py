@@ -43,8 +43,8 @@ def test_interference_by_hand():
 def test_at_cosine_one_the_shared_directions_are_the_same_and_the_others_are_not():
     data = generate(1.0, 3, **SMALL)
     np.testing.assert_array_equal(data.shared["image"], data.shared["text"])
-    own = data.dictionaries["image"][32:], data.dictionaries["text"][32:]
-    assert np.abs(own[0] @ own[1].T).max() < 0.9
+    unshared = data.dictionaries["image"][32:], data.dictionaries["text"][32:]
+    assert np.abs(unshared[0] @ unshared[1].T).max() < 0.9
 
 
 def test_directions_already_far_enough_apart_stay_as_drawn():
@@ -253,7 +253,7 @@ def test_methods_on_the_world_at_clips_geometry_have_all_figures_and_posthoc_com
     for method in ("shared_bias", "separated"):
         found |= jobs.recover_matched(tmp_path / method, method, config, 1, 2000)
     assert list(found) == ["shared_bias", "separated", "posthoc"]
-    assert all(list(own) == ["RE", "found", "CR", "R@1", "tie_rate"] for own in found.values())
+    assert all(list(figures) == ["RE", "found", "CR", "R@1", "tie_rate"] for figures in found.values())
     separated, aligned = found["separated"], found["posthoc"]
     assert all(separated[name] == aligned[name] for name in ("RE", "found"))  # alignment moves no direction
     assert separated["tie_rate"] > aligned["tie_rate"]  # unaligned codes of the two sides have little in common

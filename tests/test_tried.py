@@ -73,9 +73,9 @@ def test_the_best_partners_win_by_hand():
 
 def contrastive_loss(a: sparse.csr_array, b: sparse.csr_array, maps) -> float:
     """The mean over queries of -log softmax of its own item, both ways, the cosines over .05."""
-    x, total = [own.toarray() - own.mean(axis=0) for own in (a, b)], 0.0
-    for query, gallery, own in zip(x, x[::-1], maps, strict=True):
-        rows = [of / np.linalg.norm(of, axis=1, keepdims=True) for of in (query, gallery @ own.T)]
+    x, total = [matrix.toarray() - matrix.mean(axis=0) for matrix in (a, b)], 0.0
+    for query, gallery, weights in zip(x, x[::-1], maps, strict=True):
+        rows = [of / np.linalg.norm(of, axis=1, keepdims=True) for of in (query, gallery @ weights.T)]
         total += np.mean(-np.diag(log_softmax(rows[0] @ rows[1].T / 0.05, axis=1)))
     return total
 
@@ -89,15 +89,15 @@ def test_learned_weights_have_a_smaller_contrastive_loss_than_those_they_start_f
 
 
 def test_gallery_or_query_is_mapped_and_divided_by_hand():
-    own = {"image": codes(40, 5, 0), "text": codes(40, 4, 1)}
+    held = {"image": codes(40, 5, 0), "text": codes(40, 4, 1)}
     rng = np.random.default_rng(2)
     maps = rng.standard_normal((5, 4)), rng.standard_normal((4, 5))
-    ids = {m: np.arange(40) for m in own}
-    dense = {m: x.toarray() for m, x in own.items()}
+    ids = {m: np.arange(40) for m in held}
+    dense = {m: x.toarray() for m, x in held.items()}
     x = {m: of - of.mean(axis=0) for m, of in dense.items()}
     root = {m: np.sqrt(of.std(axis=0)) for m, of in dense.items()}
     for divided, of_query in ((False, False), (True, False), (False, True), (True, True)):
-        found = tried.recalls(Idea(lambda *_: maps, divided, of_query), own, own, ids)
+        found = tried.recalls(Idea(lambda *_: maps, divided, of_query), held, held, ids)
         d = root if divided else dict.fromkeys(root, 1.0)
         if of_query:
             rows = x["image"] @ maps[1].T / d["text"], x["text"] / d["text"]
@@ -124,7 +124,7 @@ class Own:
 def test_no_image_that_is_asked_about_aligns(monkeypatch):
     asked_images = []
     for fitted, asked, ids in tried.folds(Own(), Own(), 3, 3):
-        image, text = (own.toarray()[:, 0] - 1 for own in asked.values())
+        image, text = (rows.toarray()[:, 0] - 1 for rows in asked.values())
         assert len(image) == 2 and len(text) == 4 and fitted["image"].shape[0] == fitted["text"].shape[0] == 8
         assert set(text) == {2 * i + j for i in image for j in (0, 1)}
         assert not set(image) & set(fitted["image"].toarray()[:, 0] - 1)
@@ -132,7 +132,7 @@ def test_no_image_that_is_asked_about_aligns(monkeypatch):
         asked_images += image.tolist()
     assert sorted(asked_images) == list(range(6))
     monkeypatch.setattr(tried, "ASKED", 1)
-    assert [own["text"].shape[0] for _, own, _ in tried.folds(Own(), Own(), 3, 1)] == [2]
+    assert [asked["text"].shape[0] for _, asked, _ in tried.folds(Own(), Own(), 3, 1)] == [2]
 
 
 def test_the_table_goes_into_the_documentation_and_nothing_else_changes():

@@ -31,9 +31,9 @@ def test_the_three_variants_by_hand():
 
 def test_a_latent_that_never_sleeps_hides_the_partner_until_it_is_left_out_or_centred():
     rng = np.random.default_rng(0)
-    own = rng.exponential(size=(50, 20)) * (rng.random((50, 20)) < 0.2)
+    others = rng.exponential(size=(50, 20)) * (rng.random((50, 20)) < 0.2)
     always = {m: 20 + 10 * rng.random((50, 2)) for m in ("a", "b")}  # large, and says nothing
-    codes = {m: csr_array(np.hstack([always[m], own])) for m in always}
+    codes = {m: csr_array(np.hstack([always[m], others])) for m in always}
     means = {m: np.asarray(c.mean(axis=0)) for m, c in codes.items()}
     found = variants(codes, means, firing_rates(codes["a"]) > FREQUENT)
     first = {name: np.mean(ranks(v["a"], v["b"], range(50), range(50))[0] == 1) for name, v in found.items()}

@@ -124,7 +124,7 @@ def test_a_few_partners_are_held_against_one_and_against_a_rotation():
         "hungarian": [0.1, 0.11, 0.1], "partners": [0.2, 0.21, 0.2], "partners_both_sides": [0.1, 0.12, 0.09],
         "procrustes": [0.3, 0.31, 0.3], "cca": [0.3, 0.31, 0.3], "ridge": [0.2, 0.1, 0.3],
     }  # fmt: skip
-    table = pd.concat([rows(own, alignment=name, **about) for name, own in values.items()])
+    table = pd.concat([rows(value, alignment=name, **about) for name, value in values.items()])
     found = judged({"alignments": table})["verdict"]
     assert found["6 partners retrieves better than hungarian (image_to_text)", "vit", "mean"] == "holds"
     assert found["6 partners retrieves better than procrustes (image_to_text)", "vit", "mean"] == "the opposite holds"

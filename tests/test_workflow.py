@@ -108,7 +108,7 @@ def run(tmp_path):
         options = {"env": os.environ | {"XSAE_ROOT": str(root)}, "stdout": said, "stderr": said}
         process = subprocess.Popen(arguments, start_new_session=True, **options)
     deadline = time.monotonic() + 120
-    while not any(KINDS["kernel"](own) for own in processes(root).values()):
+    while not any(KINDS["kernel"](line) for line in processes(root).values()):
         assert time.monotonic() < deadline and process.poll() is None, (tmp_path / "said").read_text()
         time.sleep(0.1)
     time.sleep(1)
@@ -125,7 +125,7 @@ def run(tmp_path):
 )
 def test_whatever_process_of_a_run_is_ended_nothing_runs_on(run, tmp_path, part, how):
     process, root = run
-    [pid] = [pid for pid, own in processes(root).items() if KINDS[part](own)]
+    [pid] = [pid for pid, line in processes(root).items() if KINDS[part](line)]
     os.kill(pid, how)
     process.wait(timeout=60)
     assert lock.wait_until_free(root / "artifacts/tiny/run.lock", 3 * lock.GRACE)

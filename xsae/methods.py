@@ -56,7 +56,7 @@ class Recipe:
 
 
 def _one(modalities: Sequence[str], config: SAEConfig, seed: int, separate: Sequence[str] = ()) -> dict:
-    """One autoencoder for all; `own`: parameters that each modality has for itself."""
+    """One autoencoder for all; `separate`: parameters that each modality has for itself."""
     first = SparseAutoencoder(config, seed=1000 * seed)
     if not separate and config.activation in BY_ROW:
         return dict.fromkeys(modalities, first)

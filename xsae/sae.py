@@ -75,7 +75,7 @@ class SparseAutoencoder(nn.Module, Shared):
         return f"SparseAutoencoder of d = {config.dim}, {config.latents} latents, k = {config.k}, {config.activation}"
 
     def twin(self, separate: Sequence[str] = ()) -> Self:
-        """An autoencoder with the parameters of this one, the very tensors, and copies of those named in `own`."""
+        """An autoencoder with the parameters of this one, the very tensors, and copies of those named in `separate`."""
         other = type(self)(self.config)
         for name, parameter in self.named_parameters():
             module, _, leaf = name.rpartition(".")

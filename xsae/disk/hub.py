@@ -13,11 +13,11 @@ from xsae.disk import files, markers
 _FILES = ["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]  # nothing else is ever fetched, nothing unpickled
 _USE = """from xsae.{module} import {name}
 
-own = {name}.from_pretrained({place})
+model = {name}.from_pretrained({place})
 {line}"""
 _LINES = {
-    "Method": ("methods", 'codes = own.transform("image", x)          # x (n, d): sparse (n, L), one order of latents'),
-    "SparseAutoencoder": ("sae", "codes = own.transform(x)                   # x (n, d): sparse (n, L)"),
+    "Method": ("methods", 'codes = model.transform("image", x)        # x (n, d): sparse (n, L), one order of latents'),
+    "SparseAutoencoder": ("sae", "codes = model.transform(x)                 # x (n, d): sparse (n, L)"),
 }
 
 
