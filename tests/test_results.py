@@ -25,6 +25,13 @@ def test_tidy_rows_carry_the_reference_and_its_tag():
     assert np.isnan(frame["reference"].tolist()[1])
 
 
+def test_each_row_of_a_table_has_the_reference_of_its_setting():
+    table = pd.DataFrame({"method": ["a", "b", "c"], "metric": ["R@1", "R@1", "R@50"], "value": [0.1, 0.2, 0.3]})
+    found = results.referenced(table, "retrieval", pd.Series(["", *["posthoc image_to_text"] * 2]))
+    assert list(found) == [*table, "reference", "reference_tag"] and found["value"].tolist() == [0.1, 0.2, 0.3]
+    assert found["reference"].isna().tolist() == [True, False, True] and found["reference"][1] == 0.187
+
+
 def test_a_comparison_is_named_only_where_there_are_several():
     assert results.compared(("image", "text"), "text") == {}
     assert results.compared(("image", "text", "audio"), "audio") == {"modality": "audio"}

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from xsae.evaluation import _ranking
-from xsae.evaluation.retrieval import chance, recall
+from xsae.evaluation.retrieval import bounds, chance, recall
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_val2017_clip_vitb16_500pairs.npz"
 
@@ -130,3 +130,24 @@ def test_dense_recall_on_real_clip_embeddings():
     ids = np.arange(len(image))
     assert recall(image, text, ids, ids)["R@1"] == pytest.approx(0.55, abs=0.005)
     assert recall(text, image, ids, ids)["R@1"] == pytest.approx(0.51, abs=0.005)
+
+
+def test_codes_lie_between_what_embeddings_retrieve_and_a_random_order():
+    # Captions 0 and 1 are of image 0, caption 2 of image 1; caption 1 is nearer to image 1 than to its own.
+    class Store(dict):
+        modalities = ("image", "text")
+
+        def rows(self, modality, split):
+            return np.arange(len(self[modality]))
+
+        def groups(self, modality, split):
+            return np.array([0, 1] if modality == "image" else [0, 0, 1])
+
+    store = Store(image=np.eye(2), text=np.array([[1, 0], [0.6, 0.8], [0, 1.0]]))
+    found = {(direction, name): figures["R@1"] for direction, name, figures in bounds(store)}
+    assert found == pytest.approx(
+        {
+            ("image_to_text", "dense"): 1.0, ("image_to_text", "chance"): (2 / 3 + 1 / 3) / 2,
+            ("text_to_image", "dense"): 2 / 3, ("text_to_image", "chance"): 1 / 2,
+        }
+    )  # fmt: skip
