@@ -37,7 +37,7 @@ def figures(method: Method, store: EmbeddingStore) -> dict[str, float]:
         plain = sae.transform(x)
         found[f"loss {m}"] = reconstruction(x, sae.inverse_transform(plain), codes=plain)["loss"]
     trained = method.split_codes(store, "train")
-    means = {m: np.asarray(of_m.mean(axis=0)) for m, of_m in trained.items()}
+    means = {m: np.asarray(rows.mean(axis=0)) for m, rows in trained.items()}
     compared = variants(codes, means, firing_rates(trained[store.modalities[0]]) > FREQUENT)
     for prefix, variant in (("", "raw"), ("centred ", "centred")):
         rows = compared[variant]

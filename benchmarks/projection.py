@@ -50,7 +50,7 @@ def loss(method: str, train: dict, test: dict, config: TrainingConfig, seed: int
     fit(saes, arrays, rows, config, seed)
     codes = {m: sae.transform(test[m]) for m, sae in of_modality.items()}
     losses = [
-        reconstruction(test[m], of_modality[m].inverse_transform(of_m), codes=of_m)["loss"] for m, of_m in codes.items()
+        reconstruction(test[m], of_modality[m].inverse_transform(code), codes=code)["loss"] for m, code in codes.items()
     ]
     return float(np.mean(losses))
 

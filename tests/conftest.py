@@ -1,13 +1,14 @@
 import shutil
 
 import pytest
-import torch
 from runs import call
 
 
 def pytest_configure(config):
     """Beside other tests a process has one thread, as a run's jobs have: threads of two would wait for each other."""
     if hasattr(config, "workerinput"):
+        import torch  # here, lest every start of pytest waits for it
+
         torch.set_num_threads(1)
 
 

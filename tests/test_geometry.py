@@ -5,7 +5,7 @@ import pytest
 
 from xsae.data.own import from_arrays
 from xsae.evaluation import geometry
-from xsae.evaluation.geometry import modality_statistics, pattern_cosine
+from xsae.evaluation.geometry import mean_similarity, modality_statistics, pattern_cosine
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_val2017_clip_vitb16_500pairs.npz"
 
@@ -39,6 +39,10 @@ def test_modality_statistics_by_hand():
     matched, others = [0, 1, -0.6], [0, 0.6, 1, 0.8, 0, 0]
     assert d_prime == pytest.approx((np.mean(matched) - 0.4) / np.sqrt((np.var(matched) + np.var(others)) / 2))
     assert -1 <= pattern <= 1
+
+
+def test_the_mean_similarity_is_that_of_different_rows():
+    assert mean_similarity(np.array([[1.0, 0], [0, 1], [0.6, 0.8]])) == pytest.approx((0 + 0.6 + 0.8) / 3)
 
 
 def test_patterns_have_the_cosine_of_the_directions_that_are_shared():

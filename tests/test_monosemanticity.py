@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 
 from xsae.evaluation import monosemanticity as module
-from xsae.evaluation.monosemanticity import mean_similarity, monosemanticity
+from xsae.evaluation.monosemanticity import monosemanticity
 
 
 def codes(values):
@@ -73,10 +73,6 @@ def test_one_meaning_scores_one_and_all_meanings_score_the_mean_similarity():
     activations[:100, 1] = 1
     found = monosemanticity(sparse.csr_array(activations), np.vstack([judge, [[1, 0, 0, 0]]]))
     assert found == pytest.approx([1.0, 24 / 99])  # of 99 other rows 24 mean the same
-
-
-def test_the_mean_similarity_is_that_of_different_rows():
-    assert mean_similarity(np.array([[1.0, 0], [0, 1], [0.6, 0.8]])) == pytest.approx((0 + 0.6 + 0.8) / 3)
 
 
 def test_scaling_a_latent_or_an_embedding_and_reordering_rows_change_nothing():

@@ -111,6 +111,19 @@ def test_each_notebook_has_a_manifest_that_names_code_machine_and_inputs(elsewhe
     assert one["packages"]["torch"] and one["hardware"]["processor"]
 
 
+@pytest.mark.parametrize(("status", "expected"), [(0, {"gpu": "NVIDIA H100"}), (9, {})])
+def test_a_gpu_is_named_by_a_driver_that_works(elsewhere, monkeypatch, status, expected):
+    driver = elsewhere / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text(f"#!/bin/sh\necho NVIDIA H100\nexit {status}\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{driver.parent}:/usr/bin:/bin")
+    provenance.record("own", "03_alignment", {"k": 8}, 2.0)
+    [path] = (elsewhere / "results/own/manifest").iterdir()
+    hardware = json.loads(path.read_text())["hardware"]
+    assert {name: found for name, found in hardware.items() if name == "gpu"} == expected
+
+
 def test_a_folder_that_cannot_be_written_leaves_the_old_table(elsewhere):
     frame = results.tidy({"R@1": 0.5}, method="dense")
     (elsewhere / "results").write_text("a file where the folder should be")

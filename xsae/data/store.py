@@ -137,7 +137,7 @@ def write_store(
         for piece in blocks:
             start += len(checked(name, piece, start))
     if len(set().union(*dims.values())) != 1:
-        shown = ", ".join(f"{name} {' and '.join(map(str, sorted(blocks)))}" for name, blocks in dims.items())
+        shown = ", ".join(f"{name} {' and '.join(map(str, sorted(widths)))}" for name, widths in dims.items())
         raise ValueError(
             f"embeddings: dimensions differ ({shown}); one joint space has one" if dims else "embeddings: none"
         )

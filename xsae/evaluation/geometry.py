@@ -82,9 +82,15 @@ def modality_statistics(embeddings: Mapping[str, np.ndarray]) -> dict[str, float
             f"share_95_{name}": dims / d,
             f"top10_{name}": float(variance[:10].sum() / variance.sum()),
             f"participation_{name}": float(variance.sum() ** 2 / np.sum(variance**2)),
-            f"within_{name}": float((np.sum(x.sum(axis=0) ** 2) - n) / others),
+            f"within_{name}": mean_similarity(x),
         }
     return found
+
+
+def mean_similarity(x: np.ndarray) -> float:
+    """The mean cosine of two different rows of x (n, d), unit rows."""
+    n, total = len(x), x.sum(axis=0, dtype=np.float64)
+    return float((total @ total - n) / (n * (n - 1)))
 
 
 def pattern_cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -53,9 +53,3 @@ def monosemanticity(codes: sparse.csr_array, judge: np.ndarray) -> np.ndarray:
     defined = weights.count_nonzero(axis=0) >= 2
     score = np.divide(similarity, weight, out=np.full(latents, np.nan), where=defined)
     return np.clip(score, -1.0, 1.0)  # rounding may pass 1 by an ulp
-
-
-def mean_similarity(x: np.ndarray) -> float:
-    """The mean cosine of two different rows of x (n, d), unit rows: the MS of a latent that fires at random."""
-    n, total = len(x), x.sum(axis=0, dtype=np.float64)
-    return float((total @ total - n) / (n * (n - 1)))

@@ -120,4 +120,4 @@ def leads(rows: pd.DataFrame, levels: pd.DataFrame) -> Iterator[tuple[dict[str, 
                 ahead = lead(table, "posthoc", other, place)
                 if other != "posthoc" and ahead.size:
                     counts = {"seeds": ahead.shape[0], "concepts": ahead.shape[1]}
-                    yield about | {"other": other}, interval(ahead) | counts
+                    yield {"other": other} | about, interval(ahead) | counts

@@ -101,9 +101,9 @@ def _processor() -> str:
 
 
 def _gpu() -> dict[str, str]:
-    """The first GPU, where there is one, as its driver names it."""
+    """The first GPU, where there is one, as its driver names it; a driver that fails says so in the names' place."""
     if not shutil.which("nvidia-smi"):
         return {}
     asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    names = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
-    return {"gpu": names[0].strip()} if names else {}
+    done = subprocess.run(asked, capture_output=True, text=True)
+    return {"gpu": done.stdout.splitlines()[0].strip()} if done.stdout and not done.returncode else {}
