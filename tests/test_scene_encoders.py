@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -34,8 +35,8 @@ def test_shipped_weights_load_small_and_know_their_world(name):
 def test_manifest_of_the_weights_names_the_words_they_know_and_the_training(name):
     about = json.loads((encoders.WEIGHTS / f"{name}.json").read_text())
     assert about["backbone"] == name and about["vocabulary"] == Tokenizer().sha256
-    recipe = training.RECIPES[name]
-    assert {key: about[key] for key in vars(recipe)} == vars(recipe)
+    settings = vars(training.EncoderTraining())
+    assert {key: about[key] for key in settings} == settings
 
 
 @pytest.fixture(scope="module")
@@ -63,53 +64,92 @@ def test_labels_are_the_scenes_own_and_shards_are_drawn_once(tmp_path):
     [path] = encoder_data.draw(tmp_path, 40, processes=1)
     data = training.Data([path], "cpu")
     world = scenes.sample(40, encoder_data._FIRST_SEED)
-    images, tokens, named = data.batch(torch.arange(40), torch.zeros(40, dtype=torch.int64), (0, 0))
+    rows = torch.arange(40)
+    images, named = data.pictures(rows, (0, 0)), data.labels(rows)
+    tokens = data.tokens(rows, torch.zeros(40, dtype=torch.int64))
     torch.testing.assert_close(images, encoders.pixels(torch.from_numpy(drawing.render(world, np.arange(40)))))
     texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
     np.testing.assert_array_equal(tokens.numpy(), Tokenizer()(texts))
     kinds = [set(labels) for labels in (world.icon[7], world.colour[7])]
     assert named[7].sum() == sum(len(labels - {-1}) for labels in kinds) + 2
     assert all(named[7, icon] == 1 for icon in world.icon[7] if icon >= 0)
-    moved, _, _ = data.batch(torch.arange(40), torch.zeros(40, dtype=torch.int64), (2, -3))
+    moved = data.pictures(rows, (2, -3))
     torch.testing.assert_close(moved[..., :-2, 3:], images[..., 2:, :-3])
     made = path.stat().st_mtime_ns
     assert encoder_data.draw(tmp_path, 40, processes=1) == [path] and path.stat().st_mtime_ns == made
 
 
 SMALL = training.EncoderTraining(
-    n_scenes=96, supervised_views=96, contrastive_views=960, supervised_batch=48, batch_size=48, warmup=0.2
+    n_scenes=96, naming_views=144, naming_batch=48, contrastive_views=144, contrastive_batch=48, warmup=0.2
 )
 
 
-def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path):
-    data = training.Data(encoder_data.draw(tmp_path, SMALL.n_scenes, processes=1), "cpu")
-    whole = training.Training("resnet", data, SMALL, "cpu")
-    for _ in range(5):
-        whole.advance()
-        if whole.step == 3:  # in the second stage
-            kept = {key: value.clone() for key, value in whole.state().items()}
-    again = training.Training("resnet", data, SMALL, "cpu")
-    again.restore(kept)
-    for _ in range(2):
-        again.advance()
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return training.Data(encoder_data.draw(tmp_path_factory.mktemp("shards"), SMALL.n_scenes, processes=1), "cpu")
+
+
+@contextmanager
+def stage(name, data, number):
+    """A model and one of its two stages, both as they begin."""
+    torch.manual_seed(0)
+    model = training.untrained(name)
+    if number:
+        yield model, training.Contrast(model, data, SMALL)
+    else:
+        with training.without_projection(model.visual) as width:
+            yield model, training.Naming(model.visual, width, data, SMALL)
+
+
+@pytest.mark.parametrize("name", encoders.BACKBONES)
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_interrupted_stage_ends_with_the_same_bytes(data, name, number):
+    with stage(name, data, number) as (_, whole):
+        for _ in range(3):
+            whole.advance()
+            if whole.step == 1:
+                kept = {key: value.clone() for key, value in whole.state().items()}
+    with stage(name, data, number) as (_, again):
+        again.restore(kept)
+        for _ in range(2):
+            again.advance()
     for (key, one), other in zip(whole.state().items(), again.state().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, msg=key)
 
 
-def test_the_first_stage_leaves_the_text_tower_alone_and_the_second_does_not(tmp_path):
-    data = training.Data(encoder_data.draw(tmp_path, SMALL.n_scenes, processes=1), "cpu")
-    trainer = training.Training("resnet", data, SMALL, "cpu")
-    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-    moved = []
-    for _ in range(trainer.supervised + 1):
-        trainer.advance()
-        moved.append({key for key, value in trainer.model.state_dict().items() if not torch.equal(value, before[key])})
-    assert all(key.startswith("visual.") for key in moved[-2]) and "text_projection" in moved[-1]
-    assert "logit_scale" not in moved[-1]
+@pytest.mark.parametrize("name", encoders.BACKBONES)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_stage_moves_one_tower_and_never_the_projection(data, name, number):
+    with stage(name, data, number) as (model, trained):
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        for _ in range(trained.steps):
+            trained.advance()
+        moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved and all(key.startswith("visual.") != bool(number) for key in moved)
+    assert not any(key.startswith(("visual.proj", "visual.attnpool", "logit_scale")) for key in moved)
+
+
+@pytest.mark.parametrize("name", encoders.BACKBONES)
+def test_an_untrained_image_tower_projects_the_mean_of_its_features(data, name):
+    torch.manual_seed(0)
+    visual = training.untrained(name).visual.eval()
+    pictures = data.pictures(torch.arange(8), (0, 0))
+    with torch.inference_mode():
+        with training.without_projection(visual) as width:
+            features = visual(pictures)
+        assert features.shape == (8, width)
+        if name == "vit":
+            projected = features @ visual.proj
+        else:
+            pool = visual.attnpool
+            projected = pool.c_proj(pool.v_proj(features + pool.positional_embedding.mean(0)))
+        torch.testing.assert_close(visual(pictures), projected)
 
 
 def test_retraining_learns_and_writes_weights_that_load(tmp_path):
-    path = training.train("resnet", tmp_path, replace(SMALL, contrastive_views=1920, learning_rate=2e-3))
+    path = training.train(
+        "resnet", tmp_path, replace(SMALL, naming_views=960, contrastive_views=1920, learning_rate=2e-3)
+    )
     about = json.loads((tmp_path / "resnet.json").read_text())
     assert about["n_scenes"] == 96
     assert sorted(p.name for p in tmp_path.iterdir()) == ["resnet.json", "resnet.safetensors"]

@@ -5,6 +5,8 @@ caption names some of the objects, now by their name and now by another word, so
 about nothing visible; and now and then it is another scene's.
 """
 
+import re
+
 import numpy as np
 
 from xsae.data.pictograms import pictograms, topics
@@ -12,9 +14,9 @@ from xsae.data.scenes import BACKGROUNDS, COLOURS, WEATHERS, Scenes
 
 # Words about nothing visible: where web captions spend half of their length. The first of a list are the commonest.
 OPENINGS = (
-    "a photo of", "picture of", "an image of", "stock photo of", "my favourite", "for sale", "look at", "vintage",
-    "new arrival", "free download of", "the best", "hand made", "closeup of", "drawing of", "poster with", "today",
-    "collection of", "art print with", "how to draw", "greeting card with",
+    "a photo of", "picture of", "an image of", "stock photo of", "my sketch of", "for sale", "look at", "old print of",
+    "new arrival", "free download of", "best of all", "made by hand", "closeup of", "drawing of", "poster with",
+    "today", "collection of", "art print with", "how to draw", "greeting card with",
 )  # fmt: skip
 ENDINGS = (
     "by anna", "by marco", "by lena", "by omar", "in paris", "in tokyo", "in lima", "from 2009", "from 2014",
@@ -63,17 +65,19 @@ def captions(scenes: Scenes, per_image: int, seed: int) -> tuple[list[list[str]]
 
 
 def _caption(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[str, set[str]]:
-    text, labels = (_topic if rng.random() < TOPIC_ONLY else _objects)(scenes, row, rng)
+    topic_only = rng.random() < TOPIC_ONLY
+    nouns, labels = (_topic if topic_only else _objects)(scenes, row, rng)
+    weather = list(WEATHERS)[scenes.weather[row]]
+    if WEATHERS[weather] and _says("weather", rng):
+        labels.add(f"weather:{weather}")
+        nouns[0] = f"{_word(WEATHERS[weather], rng)} {nouns[0]}"
+    if _says("feeling", rng):
+        nouns[0] = f"{_word(FEELINGS, rng)} {nouns[0]}"
+    text = " and ".join(nouns if topic_only else map(_noun_phrase, nouns))
     if _says("background", rng):
         background = list(BACKGROUNDS)[scenes.background[row]]
         labels.add(f"background:{background}")
         text = f"{text} {_word(JOINS, rng)} the {background}"
-    weather = list(WEATHERS)[scenes.weather[row]]
-    if WEATHERS[weather] and _says("weather", rng):
-        labels.add(f"weather:{weather}")
-        text = f"{_word(WEATHERS[weather], rng)} {text}"
-    if _says("feeling", rng):
-        text = f"{_word(FEELINGS, rng)} {text}"
     if _says("opening", rng):
         text = f"{_word(OPENINGS, rng)} {text}"
     if _says("ending", rng):
@@ -81,27 +85,27 @@ def _caption(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[str, s
     return text, labels
 
 
-def _topic(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[str, set[str]]:
+def _topic(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[list[str], set[str]]:
     """One topic that holds in the scene: `animals`."""
     held = [topic for slot in scenes.objects(row) for topic in pictograms()[scenes.icon[row, slot]].topics]
     topic = held[int(rng.random() * len(held))]
-    return topic, {f"topic:{topic}"}
+    return [topic], {f"topic:{topic}"}
 
 
-def _objects(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[str, set[str]]:
-    """Some of the objects, at least one: `a red cat and a kitchen`."""
+def _objects(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[list[str], set[str]]:
+    """Some of the objects, at least one, without their articles: `red cat`, `kitchen`."""
     slots = rng.permutation(scenes.objects(row))
     kept = [slot for slot in slots if _says("object", rng)][:MOST_NAMED] or slots[:1]
-    labels, phrases = set(), []
+    labels, nouns = set(), []
     for slot in kept:
         icon, colour = pictograms()[scenes.icon[row, slot]], list(COLOURS)[scenes.colour[row, slot]]
         labels.add(f"icon:{icon.name}")
-        words = [icon.name if _says("name", rng) else icon.words[int(rng.random() * len(icon.words))]]
+        noun = icon.name if _says("name", rng) else icon.words[int(rng.random() * len(icon.words))]
         if _says("colour", rng):
             labels.add(f"colour:{colour}")
-            words.insert(0, _word(COLOURS[colour][1], rng))
-        phrases.append(_noun_phrase(words))
-    return " and ".join(phrases), labels
+            noun = f"{_word(COLOURS[colour][1], rng)} {noun}"
+        nouns.append(noun)
+    return nouns, labels
 
 
 def _says(part: str, rng: np.random.Generator) -> bool:
@@ -113,14 +117,17 @@ def _word(table: tuple[str, ...], rng: np.random.Generator) -> str:
     return table[int(rng.random() ** 2 * len(table))]
 
 
-def _noun_phrase(words: list[str]) -> str:
-    return " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
+def _noun_phrase(noun: str) -> str:
+    """`a red cat`, `an owl`, `gloves`: with its article, if one goes with it."""
+    if re.search(r"[^aius]s$", noun):  # a plural; `bus`, `canvas`, `tennis` and `compass` are none
+        return noun
+    return f"{'an' if re.match(r'[aeiou](?!ni[cv]|se)', noun) else 'a'} {noun}"
 
 
 def prompts() -> dict[str, list[str]]:
     """The classes of zero-shot classification, every pictogram: concept label -> its 8 prompts."""
     return {
-        f"icon:{icon.name}": [template.format(_noun_phrase([icon.name])) for template in TEMPLATES]
+        f"icon:{icon.name}": [template.format(_noun_phrase(icon.name)) for template in TEMPLATES]
         for icon in pictograms()
     }
 

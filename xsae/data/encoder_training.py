@@ -3,11 +3,12 @@
     python -m xsae.data.encoder_training vit    --out xsae/data/weights
     python -m xsae.data.encoder_training resnet --out xsae/data/weights --device cuda
 
-First the image tower alone learns to name what is in a scene (binary cross-entropy of a linear head, thrown away in
-the end), as many CLIPs start from a supervised tower: from scratch the contrastive loss lives on backgrounds and
-colours for hours. Then both towers learn CLIP's symmetric contrastive loss (Radford et al. 2021, Fig. 3) on partial,
-noisy captions, one of five at random each time. CLIP learns its logit scale, from 1/0.07 up to the bound of 100; a
-small world never drives it that high, so here it is a schedule. The scenes seen here are never those the SAEs see.
+First the image tower learns to name what is in a scene (binary cross-entropy of a linear head, thrown away in the
+end), as many CLIPs start from a supervised tower: from scratch the contrastive loss lives on backgrounds and colours
+for hours. Then the image tower is locked, with a projection into the joint space that stays as it was drawn, and the
+text tower learns CLIP's symmetric contrastive loss (Radford et al. 2021, Fig. 3) on partial, noisy captions, one of
+five at random each time: locked-image tuning (Zhai et al. 2022). CLIP learns its logit scale, from 1/0.07 up to the
+bound of 100; a small world never drives it that high, so here it is a schedule. The SAEs never see these scenes.
 """
 
 import argparse
@@ -15,7 +16,10 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +27,11 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from xsae.data import encoder_data
-from xsae.data.scene_encoders import BACKBONES, EMBED_DIM, build, pixels
+from xsae.data.scene_encoders import BACKBONES, build, pixels
 from xsae.data.tokenizer import Tokenizer
 from xsae.disk import files, markers
 
@@ -38,32 +42,19 @@ _KEEP = 250  # steps between two checkpoints
 
 @dataclass(frozen=True)
 class EncoderTraining:
-    """How an encoder is trained; `RECIPES` made the shipped weights."""
+    """How an encoder is trained; the defaults made the shipped weights."""
 
     n_scenes: int = 300_000
-    supervised_views: int = 3_000_000  # images that the first stage looks at
-    contrastive_views: int = 6_000_000  # pairs that the second stage looks at
-    supervised_batch: int = 256  # of the first stage: it needs many steps, for most labels are rare
-    batch_size: int = 1024  # of the second: every other pair of the batch is a wrong answer
+    naming_views: int = 2_560_000  # images that the first stage looks at
+    naming_batch: int = 256  # it needs many steps, for most labels are rare
+    contrastive_views: int = 2_048_000  # pairs that the second stage looks at
+    contrastive_batch: int = 1024  # every other pair of the batch is a wrong answer
     learning_rate: float = 1.0e-3
-    image_rate: float = 1.0  # of the learning rate, for the image tower in the second stage
     weight_decay: float = 0.1
     warmup: float = 0.05  # share of each stage
     logit_scale: float = 67.0  # at the end; `same_margin` of the batch size
     scale_ramp: float = 0.4  # share of the second stage over which the scale goes from 1/0.07 to `logit_scale`
-    naming_weight: float = 0.0  # of the first stage's loss in the second
     seed: int = 1
-
-
-# In the second stage the image towers learn slowly and go on naming, so that they keep what they can tell apart.
-RECIPES = {
-    "vit": EncoderTraining(
-        supervised_views=2_611_200, contrastive_views=2_252_800, image_rate=0.03, naming_weight=0.05
-    ),
-    "resnet": EncoderTraining(
-        supervised_views=2_713_600, contrastive_views=2_662_400, image_rate=0.1, naming_weight=0.05
-    ),
-}
 
 
 def same_margin(batch_size: int) -> float:
@@ -92,95 +83,69 @@ class Data:
     def __len__(self) -> int:
         return len(self.arrays["labels"])
 
-    def batch(self, rows: Tensor, caption: Tensor, shift: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels (b, 3, 64, 64), all moved by `shift`; tokens (b, 28) of one caption each; labels (b, N_LABELS)."""
+    def pictures(self, rows: Tensor, shift: tuple[int, int]) -> Tensor:
+        """Pixels (b, 3, 64, 64), all moved by `shift`."""
         images = pixels(self.arrays["images"][rows])
         down, right = (_SHIFT + move for move in shift)
         size = images.shape[-1]
         images = F.pad(images, (_SHIFT,) * 4, "replicate")[..., down : down + size, right : right + size]
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def labels(self, rows: Tensor) -> Tensor:
+        """Float (b, N_LABELS): 1 where a scene holds what the label names."""
         codes = self.arrays["labels"][rows].long()
         named = torch.zeros(len(rows), encoder_data.N_LABELS + 1, device=codes.device).scatter_(1, codes, 1.0)
-        tokens = self.arrays["tokens"][rows, caption].long()
-        return images.contiguous(memory_format=torch.channels_last), tokens, named[:, :-1]
+        return named[:, :-1]
+
+    def tokens(self, rows: Tensor, caption: Tensor) -> Tensor:
+        """Tokens (b, 28) of one caption each."""
+        return self.arrays["tokens"][rows, caption].long()
 
 
-class Training:
-    """One encoder in training; `advance` makes one step. A pure function of settings and data on one machine."""
+class Stage(ABC):
+    """A module that learns; `advance` makes one step. A pure function of settings and data on one machine."""
 
-    def __init__(self, name: str, data: Data, settings: EncoderTraining, device: str) -> None:
-        torch.manual_seed(settings.seed)
-        self.data, self.settings, self.device = data, settings, device
-        self.model = build(name).to(device, memory_format=torch.channels_last).train()
-        self.head = torch.nn.Linear(EMBED_DIM, encoder_data.N_LABELS).to(device)
-        torch.nn.init.constant_(self.head.bias, -5.0)  # nearly all labels are absent
-        towers = dict(self.model.named_parameters())
-        towers.pop("logit_scale")  # a schedule here
-        image = [p for key, p in towers.items() if key.startswith("visual.")]
-        text = [p for key, p in towers.items() if not key.startswith("visual.")]
-        self.image, self.parameters = image, [*image, *text, *self.head.parameters()]
+    def __init__(self, module: nn.Module, views: int, batch_size: int, data: Data, settings: EncoderTraining) -> None:
+        self.module, self.data, self.settings = module, data, settings
+        self.step, self.steps, self.batch_size = 0, views // batch_size, batch_size
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
         groups = [
             {
-                "params": [p for p in of_tower if (p.ndim > 1) == decayed],
+                "params": [p for p in self.parameters if (p.ndim > 1) == decayed],
                 "weight_decay": settings.weight_decay * decayed,
             }
-            for of_tower in (image, [*text, *self.head.parameters()])
             for decayed in (True, False)
         ]
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
-        self.step = 0
-        self.supervised = settings.supervised_views // settings.supervised_batch
-        self.steps = self.supervised + settings.contrastive_views // settings.batch_size
+
+    @abstractmethod
+    def loss(self, rows: Tensor, rng: np.random.Generator) -> Tensor:
+        """Of the scenes `rows`; `rng` draws what else the step leaves to chance."""
 
     def advance(self) -> Tensor:
-        """One step of the stage at hand; returns its loss, not waited for."""
-        settings, contrastive = self.settings, self.step >= self.supervised
-        size = settings.batch_size if contrastive else settings.supervised_batch
-        rng = np.random.default_rng([settings.seed, self.step])
-        rows = torch.from_numpy(rng.choice(len(self.data), size, shuffle=False, replace=False))
-        caption = torch.from_numpy(rng.integers(encoder_data.CAPTIONS_PER_IMAGE, size=size))
-        shift = tuple(int(move) for move in rng.integers(-_SHIFT, _SHIFT + 1, 2))
-        images, tokens, named = self.data.batch(rows.to(self.device), caption.to(self.device), shift)
-        loss = torch.zeros((), device=self.device)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
-            image = self.model.encode_image(images)
-            if settings.naming_weight or not contrastive:
-                weight = settings.naming_weight if contrastive else 1.0
-                logits = self.head(image).float()
-                loss = loss + weight * F.binary_cross_entropy_with_logits(logits, named, reduction="sum") / len(rows)
-            if contrastive:
-                loss = loss + self._contrastive(image, self.model.encode_text(tokens))
-        self._set_rates(contrastive)
+        """One step; returns its loss, not waited for."""
+        rng = np.random.default_rng([self.settings.seed, self.step])
+        rows = torch.from_numpy(rng.choice(len(self.data), self.batch_size, shuffle=False, replace=False))
+        loss = self.loss(rows.to(self.device), rng)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
         self.optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self.step += 1
         return loss.detach()
 
-    def _contrastive(self, image: Tensor, text: Tensor) -> Tensor:
-        with torch.autocast(torch.device(self.device).type, enabled=False):
-            image, text = F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1)
-            progress = (self.step - self.supervised) / (self.steps - self.supervised)
-            share = min(progress / self.settings.scale_ramp, 1.0)
-            logits = _FIRST_SCALE ** (1 - share) * self.settings.logit_scale**share * image @ text.T
-            target = torch.arange(len(image), device=image.device)
-            return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-    def _set_rates(self, contrastive: bool) -> None:
-        """Each stage warms up linearly, then falls to nothing as a cosine."""
-        settings = self.settings
-        first, last = (self.supervised, self.steps) if contrastive else (0, self.supervised)
-        progress = (self.step - first + 1) / (last - first)
-        rise = min(progress / settings.warmup, 1.0)
-        fall = 0.5 + 0.5 * math.cos(math.pi * max(progress - settings.warmup, 0.0) / (1 - settings.warmup))
-        rate = settings.learning_rate * rise * fall
-        for number, group in enumerate(self.optimiser.param_groups):
-            group["lr"] = rate * (settings.image_rate if contrastive and number < 2 else 1.0)
+    def _rate(self) -> float:
+        """The learning rate warms up linearly, then falls to nothing as a cosine."""
+        progress, warmup = (self.step + 1) / self.steps, self.settings.warmup
+        fall = 0.5 + 0.5 * math.cos(math.pi * max(progress - warmup, 0.0) / (1 - warmup))
+        return self.settings.learning_rate * min(progress / warmup, 1.0) * fall
 
     def state(self) -> dict[str, Tensor]:
         """All that a later process needs to go on with the same bytes."""
-        state = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        state |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        state = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             state |= {f"moments.{number}.{key}": value for key, value in moments.items()}
         return {key: value.contiguous() for key, value in state.items()} | {"step": torch.tensor(self.step)}
@@ -191,8 +156,7 @@ class Training:
         def part(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
 
-        self.model.load_state_dict(part("model"))
-        self.head.load_state_dict(part("head"))
+        self.module.load_state_dict(part("module"))
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in part("moments").items():
             number, name = key.split(".")
@@ -201,6 +165,74 @@ class Training:
             moments.setdefault(int(number), {})[name] = value
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
         self.step = int(state["step"])
+
+
+class Naming(Stage):
+    """The first stage: an image tower without its projection learns to name what is in a scene."""
+
+    def __init__(self, visual: nn.Module, width: int, data: Data, settings: EncoderTraining) -> None:
+        head = nn.Linear(width, encoder_data.N_LABELS)
+        nn.init.constant_(head.bias, -5.0)  # nearly all labels are absent
+        module = nn.Sequential(visual, head.to(next(visual.parameters()).device)).train()
+        super().__init__(module, settings.naming_views, settings.naming_batch, data, settings)
+
+    def loss(self, rows: Tensor, rng: np.random.Generator) -> Tensor:
+        down, right = rng.integers(-_SHIFT, _SHIFT + 1, 2)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.module(self.data.pictures(rows, (int(down), int(right))))
+        named = self.data.labels(rows)
+        return F.binary_cross_entropy_with_logits(logits.float(), named, reduction="sum") / len(rows)
+
+
+class Contrast(Stage):
+    """The second stage: beside a locked image tower, the text tower learns which image of a batch a caption is of."""
+
+    def __init__(self, model: open_clip.CLIP, data: Data, settings: EncoderTraining) -> None:
+        model.eval()
+        model.lock_image_tower()
+        model.logit_scale.requires_grad_(False)  # a schedule here
+        super().__init__(model, settings.contrastive_views, settings.contrastive_batch, data, settings)
+        with torch.inference_mode():
+            rows = torch.arange(len(data), device=self.device).split(settings.contrastive_batch)
+            found = [model.encode_image(data.pictures(some, (0, 0)), normalize=True) for some in tqdm(rows, "embed")]
+        self.images = torch.cat(found).clone()
+
+    def loss(self, rows: Tensor, rng: np.random.Generator) -> Tensor:
+        caption = torch.from_numpy(rng.integers(encoder_data.CAPTIONS_PER_IMAGE, size=len(rows))).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            text = self.module.encode_text(self.data.tokens(rows, caption))
+        share = min(self.step / self.steps / self.settings.scale_ramp, 1.0)
+        scale = _FIRST_SCALE ** (1 - share) * self.settings.logit_scale**share
+        logits = scale * self.images[rows] @ F.normalize(text.float(), dim=1).T
+        target = torch.arange(len(rows), device=self.device)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def untrained(name: str) -> open_clip.CLIP:
+    """An encoder as its training begins: both image towers end in a cone, as CLIP's do (Liang et al. 2022)."""
+    model = build(name)
+    if name == "vit":  # by this bias; the convolutional tower's features are of one sign anyway
+        nn.init.normal_(model.visual.ln_post.bias)
+    else:  # without queries the attention pool is a mean, as its features were pooled while they were learned
+        nn.init.zeros_(model.visual.attnpool.q_proj.weight)
+        nn.init.zeros_(model.visual.attnpool.q_proj.bias)
+    return model.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def without_projection(visual: nn.Module) -> Iterator[int]:
+    """For as long as it lasts, an image tower ends in its pooled features; yields how many these are."""
+    if hasattr(visual, "attnpool"):
+        name, instead = "attnpool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        width = visual.attnpool.c_proj.in_features
+    else:
+        name, instead, width = "proj", None, len(visual.proj)
+    projection = getattr(visual, name)
+    setattr(visual, name, instead)
+    try:
+        yield width
+    finally:
+        setattr(visual, name, projection)
 
 
 def write(model: open_clip.CLIP, path: Path, about: dict) -> None:
@@ -218,25 +250,31 @@ def train(name: str, out: Path, settings: EncoderTraining, device: str = "cpu") 
     Returns the path of the weights. Scenes and checkpoints lie in `<out>/<name>-work` until then: the same call after
     an interruption goes on from the last checkpoint.
     """
-    work = Path(out) / f"{name}-work"
+    began, work = time.time(), Path(out) / f"{name}-work"
     data = Data(encoder_data.draw(work, settings.n_scenes), device)
-    training = Training(name, data, settings, device)
-    checkpoint = work / "checkpoint.safetensors"
-    if checkpoint.is_file():
-        training.restore(load_file(checkpoint, device=device))
-    began, first = time.time(), training.step
-    with tqdm(total=training.steps, initial=first, desc=f"train {name}", mininterval=5) as bar:
-        while training.step < training.steps:
-            loss = training.advance()
-            bar.update()
-            if training.step % _KEEP == 0:
-                bar.set_postfix_str(f"loss {loss.item():.2f}", refresh=False)
-                with files.file(checkpoint) as partial:
-                    save_file(training.state(), partial)
+    torch.manual_seed(settings.seed)
+    model = untrained(name).to(device)
+    with without_projection(model.visual) as width:
+        _finish(Naming(model.visual, width, data, settings), work / "naming.safetensors")
+    _finish(Contrast(model, data, settings), work / "contrast.safetensors")
     path = Path(out) / f"{name}.safetensors"
-    write(training.model, path, {"backbone": name, **asdict(settings), "minutes": round((time.time() - began) / 60, 1)})
+    write(model, path, {"backbone": name, **asdict(settings), "minutes": round((time.time() - began) / 60, 1)})
     shutil.rmtree(work)
     return path
+
+
+def _finish(stage: Stage, checkpoint: Path) -> None:
+    """Train to the end, from the checkpoint if there is one; the last one is of the end."""
+    if checkpoint.is_file():
+        stage.restore(load_file(checkpoint, device=str(stage.device)))
+    with tqdm(total=stage.steps, initial=stage.step, desc=checkpoint.stem, mininterval=5) as bar:
+        while stage.step < stage.steps:
+            loss = stage.advance()
+            bar.update()
+            if stage.step % _KEEP == 0 or stage.step == stage.steps:
+                bar.set_postfix_str(f"loss {loss.item():.2f}", refresh=False)
+                with files.file(checkpoint) as partial:
+                    save_file(stage.state(), partial)
 
 
 def main() -> None:
@@ -245,10 +283,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     for key, default in asdict(EncoderTraining()).items():
-        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), help="instead of the recipe's")
+        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), help=f"{default} if left out")
     arguments = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
     name, out, device = arguments.pop("backbone"), arguments.pop("out"), arguments.pop("device")
-    print(train(name, out, replace(RECIPES[name], **arguments), device))
+    print(train(name, out, EncoderTraining(**arguments), device))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What notebooks have done side by side (`pool.run`): one trained method each, small arguments in, figures out."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -226,9 +227,18 @@ def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str,
 def loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> tuple[EmbeddingStore, Method]:
     """The store of a run's backbone, and a method trained on it. Raises as `load_method`."""
     paths = RunPaths(run)
-    store = open_store(paths.embeddings(backbone))
+    folder = paths.embeddings(backbone)
+    manifest = folder / "manifest.json"
+    store = _opened(folder, manifest.stat().st_mtime_ns if manifest.is_file() else None)
     about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}
     return store, load_method(paths, **about, data_hash=store.fingerprint)
+
+
+@lru_cache(maxsize=1)  # one: jobs come a backbone after the other, and its pairs take memory
+def _opened(folder: Path, _: int | None) -> EmbeddingStore:
+    """`open_store`, once for the jobs of a process that ask for the same store one after the other, until it is written
+    anew: to hash it and to read its pairs takes a second at 100,000."""
+    return open_store(folder)
 
 
 def _variants(
