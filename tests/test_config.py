@@ -27,6 +27,13 @@ def test_the_papers_operating_point_is_the_papers():
     assert recipe == (8192, 32, 10, 1024, 5e-4, 1e-5) and paper.warmup == 0.05 and paper.aux_coefficient == 0
 
 
+def test_own_embeddings_take_the_recipes_rate_unless_their_config_says_another(tmp_path):
+    assert load_config("laptop").learning_rate != load_config("paper").learning_rate == 5e-4
+    assert load_config("laptop", embeddings="my.npz").learning_rate == 5e-4
+    (tmp_path / "mine.yaml").write_text("extends: laptop\nlearning_rate: 0.001\n")
+    assert load_config(str(tmp_path / "mine.yaml"), embeddings="my.npz").learning_rate == 0.001
+
+
 def test_a_config_takes_from_another_what_it_does_not_say(tmp_path):
     synthetic = load_config("paper-synthetic")
     assert (

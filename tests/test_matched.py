@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from xsae.data import matched
+from xsae.data.own import read_npz
 from xsae.evaluation.geometry import modality_statistics
 from xsae.evaluation.recovery import directions_found
 
@@ -33,6 +34,16 @@ def test_concepts_have_two_directions_of_one_cosine_and_frequencies_of_zipf(data
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(data):
     assert matched.generate(1, 4000, 50).fingerprint == data.fingerprint != matched.generate(2, 4000, 50).fingerprint
+
+
+def test_the_command_writes_an_npz_that_a_run_takes(tmp_path, monkeypatch):
+    file = tmp_path / "matched.npz"
+    monkeypatch.setattr("sys.argv", ["matched", "--into", str(file), "--pairs", "300"])
+    matched.main()
+    arrays, drawn = read_npz(file), matched.generate(1, 300, 1).train
+    np.testing.assert_array_equal(arrays["text"], drawn.embeddings["text"])
+    held = np.flatnonzero(drawn.codes["text"].toarray()[7])
+    assert arrays["caption"][7].split() == [f"c{concept}" for concept in held]
 
 
 def test_no_pairs_and_no_concepts_are_refused():

@@ -244,7 +244,7 @@ def write(model: open_clip.CLIP, path: Path, about: dict) -> None:
         partial.write_text(json.dumps(about, indent=2) + "\n")
 
 
-def train(name: str, out: Path, settings: EncoderTraining, device: str = "cpu") -> Path:
+def train(name: str, out: Path, settings: EncoderTraining = EncoderTraining(), device: str = "cpu") -> Path:
     """Train encoder `name` on freshly drawn scenes and write `<out>/<name>.safetensors` (float16) and `<name>.json`.
 
     Returns the path of the weights. Scenes and checkpoints lie in `<out>/<name>-work` until then: the same call after

@@ -7,13 +7,20 @@ directions share few dimensions: they are drawn from a covariance whose eigenval
 has an offset of its own, the *modality gap*. And there are four times as many concepts as dimensions.
 
 The numbers were chosen to meet CLIP's statistics, never the outcome of a comparison of methods: docs/embedded-world.md
-has both beside each other.
+has both beside each other. As one more backbone, for all notebooks that need no labels:
+
+    python -m xsae.data.matched --into matched.npz
+    ./run_all.sh laptop --embeddings matched.npz
 """
+
+import argparse
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from xsae.data.synthetic import Pairs, SyntheticData, unit_rows
+from xsae.disk import files
 
 DIM = 512
 COSINE = 0.45  # of a shared concept's two directions
@@ -80,3 +87,19 @@ def _support(n: int, rates: np.ndarray, rng: np.random.Generator) -> sparse.csr_
     """Which concepts are active, each independently at its rate: sparse bool (n, len(rates))."""
     blocks = (rng.random((min(_BLOCK, n - start), len(rates))) < rates for start in range(0, n, _BLOCK))
     return sparse.vstack([sparse.csr_array(block) for block in blocks], format="csr")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--pairs", type=int, default=20_000, help="20000 if left out")
+    parser.add_argument("--seed", type=int, default=1, help="of the model and of the pairs; 1 if left out")
+    arguments = parser.parse_args()
+    drawn = generate(arguments.seed, arguments.pairs, 1).train
+    names = [[f"c{concept}" for concept in row.indices] for row in drawn.codes["text"]]
+    with files.file(arguments.into) as partial, partial.open("wb") as opened:
+        np.savez(opened, **drawn.embeddings, caption=np.array([" ".join(of_text) for of_text in names]))
+
+
+if __name__ == "__main__":
+    main()

@@ -178,7 +178,8 @@ def load_config(
         raise ValueError("quick: of no use without --embeddings FILE.npz, whose k and latents it leaves unsearched")
     if embeddings:
         sizes = {"k": AUTO, "latents": AUTO} if "k" in values and not quick else {"latents": 0}
-        values |= {size: value for size, value in sizes.items() if size not in theirs}
+        recipe = {"learning_rate": Config.model_fields["learning_rate"].default}  # ours may suit the size of ours alone
+        values |= {key: value for key, value in (sizes | recipe).items() if key not in theirs}
         values |= {"embeddings": embeddings, "backbones": [Path(embeddings).stem]}
         values |= {"sources": [], "classes": "", "models": {}, "extraction_jobs": 1, "retrain": False}
         values = {"patience": 3, "skip": ["07_ablations"]} | values
