@@ -46,6 +46,14 @@ def test_the_command_writes_an_npz_that_a_run_takes(tmp_path, monkeypatch):
     assert arrays["caption"][7].split() == [f"c{concept}" for concept in held]
 
 
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["matched", "--into", str(tmp_path / "m.npz"), "--pairs", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        matched.main()
+    assert capsys.readouterr().err == "error: n_train: 0 found; at least 1 is needed\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_pairs_and_no_concepts_are_refused():
     with pytest.raises(ValueError, match="^n_shared: 0 found; at least 1 is needed"):
         matched.generate(1, 10, 10, n_shared=0)

@@ -209,9 +209,10 @@ class Contrast(Stage):
 
 
 def untrained(name: str) -> open_clip.CLIP:
-    """An encoder as its training begins: both image towers end in a cone, as CLIP's do (Liang et al. 2022)."""
+    """An encoder as its training begins: both image towers end in a cone, as CLIP's do (Liang et al. 2022). That of the
+    convolutional one lasts; most of the other's is gone by the end of the first stage."""
     model = build(name)
-    if name == "vit":  # by this bias; the convolutional tower's features are of one sign anyway
+    if name == "vit":  # by this bias; the convolutional tower's features are never negative
         nn.init.normal_(model.visual.ln_post.bias)
     else:  # without queries the attention pool is a mean, as its features were pooled while they were learned
         nn.init.zeros_(model.visual.attnpool.q_proj.weight)

@@ -95,10 +95,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20_000, help="20000 if left out")
     parser.add_argument("--seed", type=int, default=1, help="of the model and of the pairs; 1 if left out")
     arguments = parser.parse_args()
-    drawn = generate(arguments.seed, arguments.pairs, 1).train
-    names = [[f"c{concept}" for concept in row.indices] for row in drawn.codes["text"]]
-    with files.file(arguments.into) as partial, partial.open("wb") as opened:
-        np.savez(opened, **drawn.embeddings, caption=np.array([" ".join(of_text) for of_text in names]))
+    try:
+        drawn = generate(arguments.seed, arguments.pairs, 1).train
+        names = [[f"c{concept}" for concept in row.indices] for row in drawn.codes["text"]]
+        with files.file(arguments.into) as partial, partial.open("wb") as opened:
+            np.savez(opened, **drawn.embeddings, caption=np.array([" ".join(of_text) for of_text in names]))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    print(f"{arguments.into}: {arguments.pairs} pairs")
 
 
 if __name__ == "__main__":

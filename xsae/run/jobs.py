@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from xsae.alignment import Alignment
 from xsae.data import matched, synthetic
-from xsae.data.store import EmbeddingStore, open_store
+from xsae.data.store import STORE, EmbeddingStore, open_store
 from xsae.evaluation import choice, zeroshot
 from xsae.evaluation.monosemanticity import monosemanticity
 from xsae.evaluation.reconstruction import reconstruction
@@ -228,7 +228,7 @@ def loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> 
     """The store of a run's backbone, and a method trained on it. Raises as `load_method`."""
     paths = RunPaths(run)
     folder = paths.embeddings(backbone)
-    manifest = folder / "manifest.json"
+    manifest = folder / STORE.marker
     store = _opened(folder, manifest.stat().st_mtime_ns if manifest.is_file() else None)
     about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}
     return store, load_method(paths, **about, data_hash=store.fingerprint)
