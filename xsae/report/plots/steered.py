@@ -26,7 +26,8 @@ def steering(frame: pd.DataFrame, start: str) -> Figure:
         for alpha, kept, score in means.loc["direction", ["preservation", "mAP"]].itertuples():
             if kept < 0.98:  # nearer to 1 the values of α would lie on each other
                 axis.annotate(f"α = {alpha:g}", (kept, score), (4, 3), textcoords="offset points", fontsize=7)
-        axis.set_ylim(0, 1.15 * means["mAP"].max())
+    for axis in axes:  # now, for the panels of a row share their axis
+        axis.set_ylim(bottom=0)
     outer_labels(axes, 2, "preservation (cosine to the original)", "mAP")
     legend_below(figure, axes[0], 4)
     return figure
