@@ -55,7 +55,9 @@ def test_peak_memory_is_what_the_run_adds():
 
 
 def test_the_table_of_times_goes_into_the_lines_of_readme_that_name_the_commands():
-    table = pd.DataFrame([{"config": "laptop", "minutes": 599.6, "main_job": 399.4, "memory_gb": 99.94}])  # never README's
+    table = pd.DataFrame(
+        [{"config": "laptop", "minutes": 599.6, "main_job": 399.4, "memory_gb": 99.94}]
+    )  # never README's
     text = (walltime.ROOT / "README.md").read_text()
     changed = walltime.into_readme(text, table)
     lines = [(a, b) for a, b in zip(text.splitlines(), changed.splitlines(), strict=True) if a != b]

@@ -51,7 +51,8 @@ MENTION = {"object": 0.7, "name": 0.6, "colour": 0.55, "background": 0.5, "weath
 def captions(scenes: Scenes, per_image: int, seed: int) -> tuple[list[list[str]], list[list[list[str]]]]:
     """`per_image` captions for each scene, and the concept labels that each caption's own words name.
 
-    The labels follow the words: those of a wrong caption are the other scene's.
+    The labels follow the words: *cat* names the topic of animals too, and those of a wrong caption are the other
+    scene's.
     """
     rng = np.random.default_rng([seed, 2])
     texts: list[list[str]] = []
@@ -99,7 +100,7 @@ def _objects(scenes: Scenes, row: int, rng: np.random.Generator) -> tuple[list[s
     labels, nouns = set(), []
     for slot in kept:
         icon, colour = pictograms()[scenes.icon[row, slot]], list(COLOURS)[scenes.colour[row, slot]]
-        labels.add(f"icon:{icon.name}")
+        labels |= icon.labels
         noun = icon.name if _says("name", rng) else icon.words[int(rng.random() * len(icon.words))]
         if _says("colour", rng):
             labels.add(f"colour:{colour}")

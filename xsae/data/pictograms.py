@@ -41,6 +41,11 @@ class Pictogram:
     topics: tuple[str, ...]
     character: str
 
+    @property
+    def labels(self) -> set[str]:
+        """What it is, and what follows from that: `icon:cat`, `topic:animals`."""
+        return {f"icon:{self.name}"} | {f"topic:{topic}" for topic in self.topics}
+
 
 @cache
 def pictograms() -> tuple[Pictogram, ...]:

@@ -71,9 +71,7 @@ class Scenes:
         if self.weather[row]:
             labels.add(f"weather:{list(WEATHERS)[self.weather[row]]}")
         for slot in self.objects(row):
-            icon = pictograms()[self.icon[row, slot]]
-            labels |= {f"icon:{icon.name}", f"colour:{list(COLOURS)[self.colour[row, slot]]}"}
-            labels |= {f"topic:{topic}" for topic in icon.topics}
+            labels |= pictograms()[self.icon[row, slot]].labels | {f"colour:{list(COLOURS)[self.colour[row, slot]]}"}
         return sorted(labels)
 
 

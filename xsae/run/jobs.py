@@ -31,14 +31,14 @@ SAMPLE = 2**14  # training pairs that means of codes are taken over: they err by
 
 def train_on_store(store: Path, folder: Path, method: str, config: TrainingConfig, seed: int) -> Method:
     """`train_or_load` on the training pairs of a store: unit-norm embeddings, or raw ones without `normalize`."""
-    opened = open_store(store)
+    opened = _kept(store)
     data = training_data(opened, config.normalize)
     return Method(train_or_load(folder, method, *data, config, seed, opened.fingerprint)[0])
 
 
 def choose(store: Path, method: str, config: TrainingConfig) -> dict[str, float]:
     """`choice.trial` on the training pairs of a store."""
-    return choice.trial(*training_data(open_store(store), config.normalize), method, config)
+    return choice.trial(*training_data(_kept(store), config.normalize), method, config)
 
 
 def reconstruct(run: str, backbone: str, bias_start: str, method: str, seed: int, batch_size: int) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def ablate(store: Path, folder: Path, method: str, config: TrainingConfig, seed:
 
     `RE`, the loss, `R@1`, `tie_rate` and `dead` are means over modalities or directions; `l0_<modality>` is each one's.
     """
-    learned, opened = train_on_store(store, folder, method, config, seed), open_store(store)
+    learned, opened = train_on_store(store, folder, method, config, seed), _kept(store)
     found = {method: learned}
     if method == "separated":
         found["posthoc"] = posthoc(learned.saes, pair_codes(learned, opened, raw=not config.normalize))
@@ -227,17 +227,20 @@ def load_method(paths: RunPaths, *, backbone: str, method: str, bias_start: str,
 def loaded(run: str, backbone: str, bias_start: str, method: str, seed: int) -> tuple[EmbeddingStore, Method]:
     """The store of a run's backbone, and a method trained on it. Raises as `load_method`."""
     paths = RunPaths(run)
-    folder = paths.embeddings(backbone)
-    manifest = folder / STORE.marker
-    store = _opened(folder, manifest.stat().st_mtime_ns if manifest.is_file() else None)
+    store = _kept(paths.embeddings(backbone))
     about = {"backbone": backbone, "bias_start": bias_start, "method": method, "seed": seed}
     return store, load_method(paths, **about, data_hash=store.fingerprint)
 
 
-@lru_cache(maxsize=1)  # one: jobs come a backbone after the other, and its pairs take memory
-def _opened(folder: Path, _: int | None) -> EmbeddingStore:
+def _kept(folder: Path) -> EmbeddingStore:
     """`open_store`, once for the jobs of a process that ask for the same store one after the other, until it is written
     anew: to hash it and to read its pairs takes a second at 100,000."""
+    manifest = folder / STORE.marker
+    return _opened(folder, manifest.stat().st_mtime_ns if manifest.is_file() else None)
+
+
+@lru_cache(maxsize=1)  # one: jobs come a backbone after the other, and its pairs take memory
+def _opened(folder: Path, _: int | None) -> EmbeddingStore:
     return open_store(folder)
 
 
