@@ -47,6 +47,13 @@ def test_latents_that_weigh_no_two_rows_have_no_score():
     assert np.isnan(monosemanticity(codes([[3.0, 0.0]]), np.ones((1, 2)))).all()  # one row makes no pair
 
 
+def test_what_rounding_could_have_made_is_no_second_row():
+    # the weight of its pairs is a difference of sums: 2e-12 could be rounding, 2e-6 is known to four digits or more
+    found = monosemanticity(codes([[1, 1, 1], [1e-25, 1e-12, 1e-6], [0, 0, 0]]), np.array([[5, 0], [3, 4], [0, 1]]))
+    np.testing.assert_array_equal(np.isnan(found), [True, True, False])
+    assert found[2] == pytest.approx(0.6, abs=1e-4)
+
+
 def test_stored_zeros_are_zeros():
     stored = sparse.csr_array((np.array([1.0, 0.0, 2.0]), np.array([0, 0, 0]), np.array([0, 1, 2, 3])), shape=(3, 1))
     assert monosemanticity(stored, np.array([[1, 0], [0, 1], [3, 4]])) == pytest.approx([0.6])

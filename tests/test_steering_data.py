@@ -56,9 +56,18 @@ def labelled(n, **held):
 
 def test_concepts_are_carried_by_enough_rows_of_every_table_and_not_by_all():
     few, many = labelled(300, a=3, b=2, c=300, d=9), labelled(5000, a=3, b=50, c=50, d=50)
-    assert concepts_of([few, many], ["icon"]) == ["icon:a", "icon:d"]  # a hundredth of the smallest: 3
-    assert concepts_of([many], ["icon"]) == ["icon:b", "icon:c", "icon:d"] and LEAST == 20
-    assert concepts_of([few], ["colour"]) == []
+    assert concepts_of([few, many], ["icon"], 9) == ["icon:a", "icon:d"]  # a hundredth of the smallest: 3
+    assert concepts_of([many], ["icon"], 9) == ["icon:b", "icon:c", "icon:d"] and LEAST == 20
+    assert concepts_of([few], ["colour"], 9) == []
+
+
+def test_of_a_kind_the_concepts_that_most_captions_name_are_steered():
+    train, test = labelled(300, a=3, b=9, c=5, d=9), labelled(100, a=3, b=1, c=9, d=2)  # named 6, 10, 14 and 11 times
+    assert concepts_of([train, test], ["icon"], 2) == ["icon:c", "icon:d"]
+    even = labelled(100, b=5, c=5, a=5)
+    assert concepts_of([even], ["icon"], 2) == ["icon:a", "icon:b"]
+    table = pd.concat([even, even.map(lambda held: [name.replace("icon", "colour") for name in held])])
+    assert concepts_of([table], ["icon", "colour"], 1) == ["colour:a", "icon:a"]
 
 
 class Plane(dict):

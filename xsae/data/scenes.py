@@ -42,6 +42,7 @@ ZIPF = 0.7  # exponent of how rare a pictogram is by its rank
 OBJECTS = (0.2, 0.25, 0.25, 0.2, 0.1)  # how often a scene has one object, two, and so on
 SAME_TOPIC = 0.7  # how often a further object is of the first one's topic
 CLEAR = 0.6  # share of scenes without weather
+SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of other seeds: no split is ever shared
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from xsae.data.classes import average_templates, write_classes
 from xsae.data.store import STORE, EmbeddingStore, write_store
 from xsae.disk import files
 
-SPLIT_SEEDS = {"train": 2, "test": 3}  # the encoders were trained on scenes of other seeds: no split is ever shared
-
 
 def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFrame]:
     """The embedded world: the scenes of each split, and its pairs, five captions to an image.
@@ -25,8 +23,8 @@ def draw(n_train: int, n_test: int) -> tuple[dict[str, scenes.Scenes], pd.DataFr
     """
     splits, frames, images, told = {}, [], 0, 0
     for split, n in (("train", n_train), ("test", n_test)):
-        splits[split] = scenes.sample(n, SPLIT_SEEDS[split])
-        texts, mentions = captions.captions(splits[split], CAPTIONS_PER_IMAGE, SPLIT_SEEDS[split])
+        splits[split] = scenes.sample(n, scenes.SPLIT_SEEDS[split])
+        texts, mentions = captions.captions(splits[split], CAPTIONS_PER_IMAGE, scenes.SPLIT_SEEDS[split])
         concepts = [splits[split].concepts(row) for row in range(n)]
         owner = np.repeat(np.arange(n), CAPTIONS_PER_IMAGE)
         frames.append(

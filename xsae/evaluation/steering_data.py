@@ -1,5 +1,6 @@
 """What a store has to steer by: images with one caption each, the concepts that enough of them carry, their latents."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -26,14 +27,20 @@ def first_captions(store: Pairs, split: str) -> pd.DataFrame:
     return store.split(split).drop_duplicates("image").sort_values("image")
 
 
-def concepts_of(pairs: Sequence[pd.DataFrame], kinds: Sequence[str]) -> list[str]:
-    """The concepts of some `kinds`, sorted, that enough rows carry on either side of all of these pairs.
+def concepts_of(pairs: Sequence[pd.DataFrame], kinds: Sequence[str], most: int) -> list[str]:
+    """The concepts to steer by, sorted: of each kind the `most` that most captions name, of equal ones the first.
+
+    Enough rows must carry a concept, on either side of all of these pairs.
 
     pairs: with `concepts`, what an image holds, and `mentions`, what its caption names; a concept is `<kind>:<name>`.
     """
     labels = [table[side] for table in pairs for side in ("concepts", "mentions")]
     least = min(LEAST, min(map(len, labels)) // 100)
-    return [concept for concept in steerable(*labels, least=least) if concept.split(":")[0] in kinds]
+    named = Counter(concept for table in pairs for mentions in table["mentions"] for concept in mentions)
+    by_count, chosen = sorted(steerable(*labels, least=least), key=lambda concept: -named[concept]), []
+    for kind in kinds:
+        chosen += [concept for concept in by_count if concept.startswith(f"{kind}:")][:most]
+    return sorted(chosen)
 
 
 def held_out(store: Pairs, concepts: Sequence[str]) -> HeldOut:

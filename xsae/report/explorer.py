@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from xsae.data import drawing, scenes, world
+from xsae.data import drawing, scenes
 from xsae.data.pictures import pictures_of
 from xsae.data.store import EmbeddingStore
 from xsae.methods import METHODS
@@ -38,7 +38,7 @@ def pictures(store: EmbeddingStore, embeddings: str = "") -> np.ndarray | None:
     reference, shown = store.modalities[0], items(store)
     if store.manifest["source"].startswith("scenes, "):
         first, n = (store.rows("image", "test")[place] for place in (0, -1))
-        drawn = scenes.sample(n + 1 - first, world.SPLIT_SEEDS["test"])
+        drawn = scenes.sample(n + 1 - first, scenes.SPLIT_SEEDS["test"])
         return drawing.render(drawn, shown["image"].to_numpy() - first)
     if not embeddings:
         return None

@@ -63,12 +63,14 @@ def align(
     method: str,
     seed: int,
     judges: Mapping[str, str],
-    steered: Sequence[str],
+    kinds: Sequence[str],
+    most: int,
     alphas: Sequence[float],
 ) -> pd.DataFrame:
     """Every alignment on all training pairs: `other`, `alignment`, `direction`, `metric`, `value`.
 
-    judges: backbone -> the one that judges its latents, if any. steered: kinds of concepts to steer by `alphas`.
+    judges: backbone -> the one that judges its latents, if any. kinds, most: of `concepts_of`, what to steer
+    by `alphas`.
     """
     codes, rows = _Codes(run, backbone, bias_start, method, seed), []
     judge = open_store(RunPaths(run).embeddings(judges[backbone])) if backbone in judges else None
@@ -76,7 +78,7 @@ def align(
         directions = [codes.method.directions(m) for m in (codes.reference, other)]
         questions = [_judged(codes, other, judge)] if judge else []
         if "mentions" in codes.store.pairs and (codes.reference, other) == ("image", "text"):
-            questions += [_agreement(codes), _steered(codes, steered, alphas, seed)]
+            questions += [_agreement(codes), _steered(codes, kinds, most, alphas, seed)]
         for name, alignment in every(*directions).items():
             alignment.fit(codes.train[codes.reference], codes.train[other])
             figures = sparsity(alignment, codes.test[other])
@@ -108,10 +110,10 @@ def _agreement(codes: _Codes) -> Question:
     return ask
 
 
-def _steered(codes: _Codes, kinds: Sequence[str], alphas: Sequence[float], seed: int) -> Question:
+def _steered(codes: _Codes, kinds: Sequence[str], most: int, alphas: Sequence[float], seed: int) -> Question:
     """`steering_figures` of the protocol of notebook 05, pushed where the alignment says."""
     train, test = (first_captions(codes.store, split) for split in ("train", "test"))
-    concepts = concepts_of([train, test], kinds)
+    concepts = concepts_of([train, test], kinds, most)
     naming, images = carriers(train["mentions"], concepts), held_out(codes.store, concepts)
     text = codes.method.transform("text", codes.store["text"][train["text"].to_numpy()])
     image, dictionary = codes.method.saes["image"], codes.method.directions("image")

@@ -94,6 +94,7 @@ class Config(BaseModel):
     kinds: Annotated[
         list[Literal["icon", "topic", "colour", "background", "weather", "object"]], Field(min_length=1)
     ] = ["icon", "topic", "colour", "background"]
+    concepts_of_kind: Annotated[int, Field(ge=1, le=MOST, description="at most, those that most captions name")] = 80
     ablation_epochs: Annotated[int, Field(ge=1, le=MOST)] = 10
     ablation_ks: list[Annotated[int, Field(ge=1, le=MOST)]] = [16, 64]
     ablation_activations: list[Literal["topk", "batch_topk", "relu", "jumprelu", "matryoshka"]] = [
