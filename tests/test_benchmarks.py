@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import alignments, precision, retrieval, training, walltime
+from benchmarks import alignments, precision, probe, retrieval, training, walltime
 from benchmarks.codes import paired_codes
 from benchmarks.measure import peak_memory
 from xsae.data import synthetic
@@ -80,3 +80,18 @@ def test_bfloat16_learns_what_float32_learns_over_three_seeds(method):
     np.testing.assert_allclose(rounded["loss"], exact["loss"], rtol=0.02)
     assert not np.allclose(rounded["loss"], exact["loss"], rtol=1e-9)
     assert abs(rounded["R@1"].mean() - exact["R@1"].mean()) < 0.02
+
+
+def test_a_probe_tells_what_lies_along_a_direction_and_nothing_that_few_scenes_hold():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 4)).astype(np.float32)
+    apart, none, rare = x[:, 0] > 0.5, rng.random(600) < 0.3, np.arange(600) >= 591
+    found = probe.areas(x, np.stack([apart, none, rare], axis=1), 400)
+    assert found[0] > 0.95 and 0.3 < found[1] < 0.7 and np.isnan(found[2])
+    held = np.zeros((8, 1), dtype=bool)
+    held[[0, 1, 4, 5]] = True  # of the last four, rows 4 and 5
+    line = np.array([[1, 1], [1, 1], [-1, 1], [-1, 1], [1, 1], [-1, 1], [0, 1], [-1, 1]], dtype=np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "LEAST", 2)
+        [area] = probe.areas(line, held, 4)
+    assert area == pytest.approx((1 + 1 + 0 + 0.5) / 4)  # 1 beats 0 and -1; -1 loses to 0 and ties with -1
