@@ -40,17 +40,17 @@ def test_the_command_writes_an_npz_that_a_run_takes(tmp_path, monkeypatch):
     file = tmp_path / "matched.npz"
     monkeypatch.setattr("sys.argv", ["matched", "--into", str(file), "--pairs", "300"])
     matched.main()
-    arrays, drawn = read_npz(file), matched.generate(1, 300, 1).train
+    arrays, drawn = read_npz(file), matched.generate(1, 300, 2).train
     np.testing.assert_array_equal(arrays["text"], drawn.embeddings["text"])
     held = np.flatnonzero(drawn.codes["text"].toarray()[7])
     assert arrays["caption"][7].split() == [f"c{concept}" for concept in held]
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["matched", "--into", str(tmp_path / "m.npz"), "--pairs", "0"])
+    monkeypatch.setattr("sys.argv", ["matched", "--into", str(tmp_path / "m.npz"), "--pairs", "1"])
     with pytest.raises(SystemExit, match="2"):
         matched.main()
-    assert capsys.readouterr().err == "error: n_train: 0 found; at least 1 is needed\n"
+    assert capsys.readouterr().err == "error: n_train: 1 found; at least 2 is needed\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -35,11 +35,12 @@ def generate(seed: int, n_train: int, n_test: int, n_shared: int = 1500, n_own: 
 
     n_train, n_test: pairs. n_shared: concepts of both modalities; n_own: of each alone. Coefficients are drawn per
     modality on the common support of the shared concepts. The same arguments give the same bytes on one machine. Raises
-    ValueError for a number below 1.
+    ValueError for fewer than 2 pairs, or no concepts.
     """
     for name, value in {"n_train": n_train, "n_test": n_test, "n_shared": n_shared, "n_own": n_own}.items():
-        if value < 1:
-            raise ValueError(f"{name}: {value} found; at least 1 is needed")
+        least = 1 if name in ("n_shared", "n_own") else 2  # one pair has no variance to give it
+        if value < least:
+            raise ValueError(f"{name}: {value} found; at least {least} is needed")
     rng = np.random.default_rng([seed, 15])
     spectrum = np.sqrt((np.arange(DIM) + 8.0) ** -1.45)
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the model and of the pairs; 1 if left out")
     arguments = parser.parse_args()
     try:
-        drawn = generate(arguments.seed, arguments.pairs, 1).train
+        drawn = generate(arguments.seed, arguments.pairs, 2).train
         names = [[f"c{concept}" for concept in row.indices] for row in drawn.codes["text"]]
         with files.file(arguments.into) as partial, partial.open("wb") as opened:
             np.savez(opened, **drawn.embeddings, caption=np.array([" ".join(of_text) for of_text in names]))
