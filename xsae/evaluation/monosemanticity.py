@@ -6,7 +6,7 @@ from scipy import sparse
 from xsae.evaluation._ranking import unit_directions
 
 _BLOCK = 65_536  # rows of the judge's embeddings that are float64 at one time: 256 MB at d' = 512
-_LEAST = 1e-9  # weight of all pairs of two rows, of that of all pairs: what is less may be the sums' rounding
+_LEAST = 1e-9  # a difference of two sums that is a smaller share of them may be nothing but their rounding
 
 
 def monosemanticity(codes: sparse.csr_array, judge: np.ndarray) -> np.ndarray:
@@ -23,8 +23,8 @@ def monosemanticity(codes: sparse.csr_array, judge: np.ndarray) -> np.ndarray:
         judge: (n, d') embeddings of the same rows by an encoder other than the SAE's. Rows are normalised here.
 
     Returns:
-        (L,) float64 in [-1, 1]; NaN for a latent that weighs no two rows: one that is dead, fires once (or a billion
-        times less on all other rows), or is one constant.
+        (L,) float64 in [-1, 1]; NaN for a latent that weighs no two rows: one that is dead, is one constant, or fires
+        once, beside which a billionth elsewhere counts as nothing.
 
     Raises:
         ValueError: the row counts differ, there is no row, a code is negative or not finite, or an embedding is zero or
@@ -50,7 +50,7 @@ def monosemanticity(codes: sparse.csr_array, judge: np.ndarray) -> np.ndarray:
         total += weights[rows].T @ unit_directions(judge[rows], f"monosemanticity: judge, counted from row {start}")
     itself = np.asarray(weights.power(2).sum(axis=0))  # the pairs n = m, whose similarity is 1
     similarity = np.square(total).sum(axis=1) - itself
-    every = np.square(np.asarray(weights.sum(axis=0)))
+    every = np.square(np.asarray(weights.sum(axis=0)))  # pairs n = m among them
     weight = every - itself
     score = np.divide(similarity, weight, out=np.full(latents, np.nan), where=weight > _LEAST * every)
     return np.clip(score, -1.0, 1.0)  # rounding may pass 1 by an ulp

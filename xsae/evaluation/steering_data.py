@@ -37,10 +37,9 @@ def concepts_of(pairs: Sequence[pd.DataFrame], kinds: Sequence[str], most: int) 
     labels = [table[side] for table in pairs for side in ("concepts", "mentions")]
     least = min(LEAST, min(map(len, labels)) // 100)
     named = Counter(concept for table in pairs for mentions in table["mentions"] for concept in mentions)
-    by_count, chosen = sorted(steerable(*labels, least=least), key=lambda concept: -named[concept]), []
-    for kind in kinds:
-        chosen += [concept for concept in by_count if concept.startswith(f"{kind}:")][:most]
-    return sorted(chosen)
+    by_count = sorted(steerable(*labels, least=least), key=lambda concept: -named[concept])
+    of_kinds = ([concept for concept in by_count if concept.startswith(f"{kind}:")] for kind in kinds)
+    return sorted(concept for of_kind in of_kinds for concept in of_kind[:most])
 
 
 def held_out(store: Pairs, concepts: Sequence[str]) -> HeldOut:

@@ -69,8 +69,8 @@ def align(
 ) -> pd.DataFrame:
     """Every alignment on all training pairs: `other`, `alignment`, `direction`, `metric`, `value`.
 
-    judges: backbone -> the one that judges its latents, if any. kinds, most: of `concepts_of`, what to steer
-    by `alphas`.
+    judges: backbone -> the one that judges its latents, if any. kinds, most: as `concepts_of` takes them, of
+    what is steered by `alphas`.
     """
     codes, rows = _Codes(run, backbone, bias_start, method, seed), []
     judge = open_store(RunPaths(run).embeddings(judges[backbone])) if backbone in judges else None
