@@ -10,6 +10,7 @@ from xsae.data import captions, drawing, encoder_data, scenes
 from xsae.data import encoder_training as training
 from xsae.data import scene_encoders as encoders
 from xsae.data.tokenizer import Tokenizer
+from xsae.evaluation.geometry import mean_similarity
 
 
 def unit(rows):
@@ -35,7 +36,7 @@ def test_shipped_weights_load_small_and_know_their_world(name):
 def test_manifest_of_the_weights_names_the_words_they_know_and_the_training(name):
     about = json.loads((encoders.WEIGHTS / f"{name}.json").read_text())
     assert about["backbone"] == name and about["vocabulary"] == Tokenizer().sha256
-    settings = vars(training.EncoderTraining())
+    settings = vars(training.SHIPPED[name])
     assert {key: about[key] for key in settings} == settings
 
 
@@ -144,6 +145,47 @@ def test_an_untrained_image_tower_projects_the_mean_of_its_features(data, name):
             pool = visual.attnpool
             projected = pool.c_proj(pool.v_proj(features + pool.positional_embedding.mean(0)))
         torch.testing.assert_close(visual(pictures), projected)
+
+
+def test_features_placed_in_a_cone_spread_as_before_about_a_mean_as_long_as_they_spread(data):
+    torch.manual_seed(0)
+    visual = training.untrained("vit").visual.eval()
+
+    def features():
+        with torch.inference_mode(), training.without_projection(visual):
+            return visual(data.pictures(torch.arange(len(data)), (0, 0)))
+
+    before = features()
+    training.place_images(visual, data, SMALL)
+    after = features()
+    torch.testing.assert_close(after - after.mean(0), before - before.mean(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.mean(0).norm(), after.var(0).sum().sqrt(), atol=1e-3, rtol=0)
+    assert abs(mean_similarity(unit(after.numpy())) - 0.5) < 0.1  # CLIP: .52
+
+
+def test_captions_are_placed_as_clips_are_beside_images(data):
+    torch.manual_seed(0)
+    model = training.untrained("vit").eval()
+    training.place_images(model.visual, data, SMALL)
+    rows = torch.arange(len(data))
+    tokens = data.tokens(rows, torch.zeros_like(rows))
+
+    def captions():
+        with torch.inference_mode():
+            return encoders.encode_captions(model, tokens, 32)
+
+    with torch.inference_mode():
+        images = torch.nn.functional.normalize(model.encode_image(data.pictures(rows, (0, 0))), dim=1)
+    before = captions()
+    training.place_captions(model, images, data, SMALL)
+    after = captions()
+    mean = after.mean(0)
+    variances = [torch.linalg.eigvalsh(torch.cov(x.T)) for x in (before, after)]
+    flatter = (variances[0][-20:] / variances[0][-1]) ** 0.8
+    torch.testing.assert_close(variances[1][-20:] / variances[1][-1], flatter, rtol=1e-2, atol=0)
+    torch.testing.assert_close(mean.norm(), after.var(0).sum().sqrt(), rtol=1e-2, atol=0)
+    assert 0.2 < mean @ images.mean(0) / mean.norm() / images.mean(0).norm() < 0.6  # CLIP: .33
+    assert (images @ (mean / mean.norm())).std() < 0.5 * torch.cov(images.T).diagonal().mean().sqrt()
 
 
 def test_retraining_learns_and_writes_weights_that_load(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from xsae.data.drawing import IMAGE_SIZE
 from xsae.data.tokenizer import CONTEXT_LENGTH, Tokenizer
@@ -53,7 +54,7 @@ def load(name: str, folder: Path = WEIGHTS) -> open_clip.CLIP:
     return model.eval()
 
 
-def pixels(images: torch.Tensor) -> torch.Tensor:
+def pixels(images: Tensor) -> Tensor:
     """uint8 (n, 64, 64, 3) to float32 (n, 3, 64, 64) in [-1, 1], channels last in memory."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -74,19 +75,24 @@ def embed_images(models: Sequence[open_clip.CLIP], batches: Iterable[np.ndarray]
     return found
 
 
-@torch.inference_mode()
-def embed_texts(model: open_clip.CLIP, texts: Sequence[str], batch_size: int = 1024) -> np.ndarray:
-    """Embed captions: float32 (len(texts), 256), not normalised.
+def encode_captions(model: open_clip.CLIP, tokens: Tensor, batch_size: int) -> Tensor:
+    """Embed captions, given as tokens int64 (n, 28): (n, 256), not normalised.
 
     Captions of about one length go together, and only as far as the longest of them reaches: a causal transformer's
     embedding at the end token does not depend on what follows. That is less than half the work of `encode_text`.
     """
-    tokens = torch.from_numpy(Tokenizer()(texts))
     lengths = (tokens > 0).sum(dim=1)
-    out = torch.empty(len(tokens), EMBED_DIM)
-    for rows in lengths.argsort(stable=True).split(batch_size):
-        longest = int(lengths[rows].max())
+    order, found = lengths.argsort(stable=True), []
+    for rows in order.split(batch_size):
+        ends = lengths[rows]
+        longest = int(ends[-1])
         x = model.token_embedding(tokens[rows, :longest]) + model.positional_embedding[:longest]
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:longest, :longest]))
-        out[rows] = x[torch.arange(len(rows)), lengths[rows] - 1] @ model.text_projection
-    return out.numpy()
+        found.append(x[torch.arange(len(rows)), ends - 1] @ model.text_projection)
+    return torch.cat(found)[order.argsort()]
+
+
+@torch.inference_mode()
+def embed_texts(model: open_clip.CLIP, texts: Sequence[str], batch_size: int = 1024) -> np.ndarray:
+    """Embed captions: float32 (len(texts), 256), not normalised."""
+    return encode_captions(model, torch.from_numpy(Tokenizer()(texts)), batch_size).numpy()
