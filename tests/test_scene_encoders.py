@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from xsae.data import captions, drawing, encoder_data, scenes
+from xsae.data import captions, cones, drawing, encoder_data, scenes
 from xsae.data import encoder_training as training
 from xsae.data import scene_encoders as encoders
 from xsae.data.tokenizer import Tokenizer
@@ -98,7 +98,7 @@ def stage(name, data, number):
     if number:
         yield model, training.Contrast(model, data, SMALL)
     else:
-        with training.without_projection(model.visual) as width:
+        with encoders.without_projection(model.visual) as width:
             yield model, training.Naming(model.visual, width, data, SMALL)
 
 
@@ -136,7 +136,7 @@ def test_an_untrained_image_tower_projects_the_mean_of_its_features(data, name):
     visual = training.untrained(name).visual.eval()
     pictures = data.pictures(torch.arange(8), (0, 0))
     with torch.inference_mode():
-        with training.without_projection(visual) as width:
+        with encoders.without_projection(visual) as width:
             features = visual(pictures)
         assert features.shape == (8, width)
         if name == "vit":
@@ -152,11 +152,11 @@ def test_features_placed_in_a_cone_spread_as_before_about_a_mean_as_long_as_they
     visual = training.untrained("vit").visual.eval()
 
     def features():
-        with torch.inference_mode(), training.without_projection(visual):
+        with torch.inference_mode(), encoders.without_projection(visual):
             return visual(data.pictures(torch.arange(len(data)), (0, 0)))
 
     before = features()
-    training.place_images(visual, data, SMALL)
+    cones.place_images(visual, before, SMALL.seed)
     after = features()
     torch.testing.assert_close(after - after.mean(0), before - before.mean(0), atol=1e-4, rtol=0)
     torch.testing.assert_close(after.mean(0).norm(), after.var(0).sum().sqrt(), atol=1e-3, rtol=0)
@@ -166,19 +166,22 @@ def test_features_placed_in_a_cone_spread_as_before_about_a_mean_as_long_as_they
 def test_captions_are_placed_as_clips_are_beside_images(data):
     torch.manual_seed(0)
     model = training.untrained("vit").eval()
-    training.place_images(model.visual, data, SMALL)
     rows = torch.arange(len(data))
     tokens = data.tokens(rows, torch.zeros_like(rows))
 
-    def captions():
+    def embedded():
         with torch.inference_mode():
             return encoders.encode_captions(model, tokens, 32)
 
+    pictures = data.pictures(rows, (0, 0))
     with torch.inference_mode():
-        images = torch.nn.functional.normalize(model.encode_image(data.pictures(rows, (0, 0))), dim=1)
-    before = captions()
-    training.place_captions(model, images, data, SMALL)
-    after = captions()
+        with encoders.without_projection(model.visual):
+            features = model.visual(pictures)
+        cones.place_images(model.visual, features, SMALL.seed)
+        images = torch.nn.functional.normalize(model.encode_image(pictures), dim=1)
+    before = embedded()
+    cones.place_captions(model, before, images, SMALL.seed)
+    after = embedded()
     mean = after.mean(0)
     variances = [torch.linalg.eigvalsh(torch.cov(x.T)) for x in (before, after)]
     flatter = (variances[0][-20:] / variances[0][-1]) ** 0.8
@@ -207,6 +210,15 @@ def test_retraining_learns_and_writes_weights_that_load(tmp_path):
     assert rank(encoders.load("resnet", path.parent)) < 0.75 * rank(encoders.build("resnet").eval())
 
 
+def test_the_encoder_whose_embeddings_are_moved_ends_with_weights_that_load(tmp_path):
+    model = encoders.load("vit", training.train("vit", tmp_path, SMALL).parent)
+    world = scenes.sample(96, encoder_data._FIRST_SEED)
+    texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
+    [image] = encoders.embed_images([model], drawing.batches(world), len(world))
+    for x in (image, encoders.embed_texts(model, texts)):
+        assert 0.35 < mean_similarity(unit(x)) < 0.65  # CLIP: .52 and .50
+
+
 def test_the_scale_of_a_batch_asks_for_clips_margin():
     assert training.same_margin(32_768) == pytest.approx(100)
     assert np.log(1024) / training.same_margin(1024) == pytest.approx(np.log(32_768) / 100)
@@ -215,7 +227,7 @@ def test_the_scale_of_a_batch_asks_for_clips_margin():
 def test_missing_weights_other_words_and_unknown_backbones_say_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="make them with `python -m xsae.data.encoder_training vit"):
         encoders.load("vit", tmp_path)
-    training.write(encoders.build("vit"), tmp_path / "vit.safetensors", {"backbone": "vit"})
+    encoders.write(encoders.build("vit"), tmp_path / "vit.safetensors", {"backbone": "vit"})
     encoders.load("vit", tmp_path)
     about = json.loads((tmp_path / "vit.json").read_text())
     (tmp_path / "vit.json").write_text(json.dumps(about | {"vocabulary": "other"}))

@@ -13,13 +13,11 @@ moved to where CLIP's lie, in two cones. The SAEs never see these scenes.
 """
 
 import argparse
-import json
 import math
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -32,15 +30,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-from xsae.data import encoder_data
-from xsae.data.scene_encoders import BACKBONES, build, encode_captions, pixels
-from xsae.data.tokenizer import Tokenizer
+from xsae.data import cones, encoder_data
+from xsae.data.scene_encoders import BACKBONES, build, encode_captions, pixels, without_projection, write
 from xsae.disk import files, markers
 
 _SHIFT = 4  # pixels; a batch is moved by up to this many
 _FIRST_SCALE = 1 / 0.07
 _KEEP = 250  # steps between two checkpoints
-_SHARE = 20_000  # scenes that say where features lie
+_SHARE, _PART = 20_000, 1_000  # scenes that say where embeddings lie, and how many of them are looked at together
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class EncoderTraining:
     seed: int = 1
 
 
-# What made the shipped weights. At a scale of 67 captions of `vit` would lie in a narrower cone than CLIP's.
+# What made the shipped weights. At a scale of 67 captions of `vit` part further from its images than CLIP's do.
 SHIPPED = {"vit": EncoderTraining(logit_scale=50.0), "resnet": EncoderTraining()}
 
 
@@ -89,6 +86,10 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.arrays["labels"])
+
+    def some(self) -> Tensor:
+        """Rows of as many scenes as say where embeddings lie."""
+        return torch.arange(min(len(self), _SHARE))
 
     def pictures(self, rows: Tensor, shift: tuple[int, int]) -> Tensor:
         """Pixels (b, 3, 64, 64), all moved by `shift`."""
@@ -227,70 +228,6 @@ def untrained(name: str) -> open_clip.CLIP:
     return model.to(memory_format=torch.channels_last)
 
 
-@torch.inference_mode()
-def place_images(visual: nn.Module, data: Data, settings: EncoderTraining) -> None:
-    """Move all features of a transformer along one drawn direction, as far as they spread about their mean, which takes
-    the place of that mean: two images then have a mean cosine of about a half, as CLIP's do."""
-    rows = torch.arange(min(len(data), _SHARE)).split(settings.contrastive_batch)
-    with without_projection(visual) as width:
-        features = torch.cat([visual(data.pictures(some, (0, 0))) for some in rows])
-    shift = features.var(0).sum().sqrt() * _drawn(width, settings).to(features)
-    visual.ln_post.bias += shift - features.mean(0)
-
-
-@torch.inference_mode()
-def place_captions(model: open_clip.CLIP, images: Tensor, data: Data, settings: EncoderTraining) -> None:
-    """Spread captions over more dimensions, variances v becoming v^.8, and move them along a direction likewise.
-
-    It is near that of the images' mean, as CLIP's is, at a cosine of about .3. Of those within the text tower's reach
-    it is one along which `images`, unit rows (n, d), hardly vary: no image is then nearer to all captions than others.
-    """
-    rows = torch.arange(min(len(data), _SHARE))
-    captions = encode_captions(model, data.tokens(rows, torch.zeros_like(rows)), settings.contrastive_batch)
-    variances, axes = torch.linalg.eigh(torch.cov(captions.T))
-    flatter = (axes * (variances / variances.max()).clamp(min=1e-5) ** -0.1) @ axes.T
-    captions, reach = captions @ flatter, model.text_projection @ flatter
-    model.text_projection.copy_(reach)
-    varied = torch.cov(images.T)
-    near = 0.7 * F.normalize(images.mean(0), dim=0)
-    wanted = near + (1 - near.square().sum()).sqrt() * _drawn(len(varied), settings).to(near)
-    # the b of least ||b reach - wanted||^2 + 10 (the variance of images along b reach) / (its mean over dimensions)
-    price = torch.eye(len(varied)).to(varied) + 10 * varied / varied.diagonal().mean()
-    bias = torch.linalg.solve(reach @ price @ reach.T, reach @ wanted)
-    bias *= captions.var(0).sum().sqrt() / (bias @ reach).norm()
-    model.ln_final.bias += bias - captions.mean(0) @ torch.linalg.pinv(reach)
-
-
-def _drawn(dim: int, settings: EncoderTraining) -> Tensor:
-    """A direction (dim,), the same in every process."""
-    return F.normalize(torch.randn(dim, generator=torch.Generator().manual_seed(settings.seed)), dim=0)
-
-
-@contextmanager
-def without_projection(visual: nn.Module) -> Iterator[int]:
-    """For as long as it lasts, an image tower ends in its pooled features; yields how many these are."""
-    if hasattr(visual, "attnpool"):
-        name, instead = "attnpool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        width = visual.attnpool.c_proj.in_features
-    else:
-        name, instead, width = "proj", None, len(visual.proj)
-    projection = getattr(visual, name)
-    setattr(visual, name, instead)
-    try:
-        yield width
-    finally:
-        setattr(visual, name, projection)
-
-
-def write(model: open_clip.CLIP, path: Path, about: dict) -> None:
-    """Write a model's weights as float16, and beside them `about` and what they were made with."""
-    with files.file(path) as partial:
-        save_file({key: value.half().contiguous().cpu() for key, value in model.state_dict().items()}, partial)
-    about = {"vocabulary": Tokenizer().sha256, "open_clip": open_clip.__version__, "torch": torch.__version__, **about}
-    with files.file(path.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(about, indent=2) + "\n")
-
-
 def train(name: str, out: Path, settings: EncoderTraining | None = None, device: str = "cpu") -> Path:
     """Train encoder `name` on freshly drawn scenes and write `<out>/<name>.safetensors` (float16) and `<name>.json`.
 
@@ -303,12 +240,18 @@ def train(name: str, out: Path, settings: EncoderTraining | None = None, device:
     model = untrained(name).to(device)
     with without_projection(model.visual) as width:
         _finish(Naming(model.visual, width, data, settings), work / "naming.safetensors")
-    if name == "vit":  # the other's features, which are never negative, lie in one already
-        place_images(model.visual, data, settings)
+    moved = name == "vit"  # the other's features, which are never negative, lie in cones already
+    if moved:
+        with torch.inference_mode(), without_projection(model.visual):
+            features = [model.visual(data.pictures(rows, (0, 0))) for rows in data.some().split(_PART)]
+        cones.place_images(model.visual, torch.cat(features), settings.seed)
     contrast = Contrast(model, data, settings)
     _finish(contrast, work / "contrast.safetensors")
-    if name == "vit":
-        place_captions(model, contrast.images, data, settings)
+    if moved:
+        rows = data.some()
+        with torch.inference_mode():
+            captions = encode_captions(model, data.tokens(rows, torch.zeros_like(rows)), _PART)
+        cones.place_captions(model, captions, contrast.images, settings.seed)
     path = Path(out) / f"{name}.safetensors"
     write(model, path, {"backbone": name, **asdict(settings), "minutes": round((time.time() - began) / 60, 1)})
     shutil.rmtree(work)

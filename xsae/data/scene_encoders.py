@@ -4,17 +4,19 @@ The weights ship with the package (`xsae/data/weights/`); `encoder_training` mad
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from xsae.data.drawing import IMAGE_SIZE
 from xsae.data.tokenizer import CONTEXT_LENGTH, Tokenizer
+from xsae.disk import files
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBED_DIM = 256
@@ -52,6 +54,31 @@ def load(name: str, folder: Path = WEIGHTS) -> open_clip.CLIP:
         raise ValueError(f"{path}: the weights were trained on other words than captions have now; {make}")
     model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     return model.eval()
+
+
+def write(model: open_clip.CLIP, path: Path, about: dict) -> None:
+    """Write a model's weights as float16, and beside them `about` and what they were made with."""
+    with files.file(path) as partial:
+        save_file({key: value.half().contiguous().cpu() for key, value in model.state_dict().items()}, partial)
+    about = {"vocabulary": Tokenizer().sha256, "open_clip": open_clip.__version__, "torch": torch.__version__, **about}
+    with files.file(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(about, indent=2) + "\n")
+
+
+@contextmanager
+def without_projection(visual: nn.Module) -> Iterator[int]:
+    """For as long as it lasts, an image tower ends in its pooled features; yields how many these are."""
+    if hasattr(visual, "attnpool"):
+        name, instead = "attnpool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        width = visual.attnpool.c_proj.in_features
+    else:
+        name, instead, width = "proj", None, len(visual.proj)
+    projection = getattr(visual, name)
+    setattr(visual, name, instead)
+    try:
+        yield width
+    finally:
+        setattr(visual, name, projection)
 
 
 def pixels(images: Tensor) -> Tensor:
