@@ -17,6 +17,18 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def first_scenes(n):
+    """Those that an encoder of n scenes learns from, and a caption of each."""
+    world = scenes.sample(n, encoder_data._FIRST_SEED)
+    said, _ = captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)
+    return world, [of_image[0] for of_image in said]
+
+
+def pooled(visual, pictures):
+    with torch.inference_mode(), encoders.without_projection(visual):
+        return visual(pictures)
+
+
 @pytest.mark.parametrize("name", encoders.BACKBONES)
 def test_shipped_weights_load_small_and_know_their_world(name):
     model = encoders.load(name)
@@ -64,12 +76,11 @@ def test_captions_cut_to_the_longest_embed_as_open_clip_embeds_them(untrained):
 def test_labels_are_the_scenes_own_and_shards_are_drawn_once(tmp_path):
     [path] = encoder_data.draw(tmp_path, 40, processes=1)
     data = training.Data([path], "cpu")
-    world = scenes.sample(40, encoder_data._FIRST_SEED)
+    world, texts = first_scenes(40)
     rows = torch.arange(40)
     images, named = data.pictures(rows, (0, 0)), data.labels(rows)
     tokens = data.tokens(rows, torch.zeros(40, dtype=torch.int64))
     torch.testing.assert_close(images, encoders.pixels(torch.from_numpy(drawing.render(world, np.arange(40)))))
-    texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
     np.testing.assert_array_equal(tokens.numpy(), Tokenizer()(texts))
     kinds = [set(labels) for labels in (world.icon[7], world.colour[7])]
     assert named[7].sum() == sum(len(labels - {-1}) for labels in kinds) + 2
@@ -150,14 +161,10 @@ def test_an_untrained_image_tower_projects_the_mean_of_its_features(data, name):
 def test_features_placed_in_a_cone_spread_as_before_about_a_mean_as_long_as_they_spread(data):
     torch.manual_seed(0)
     visual = training.untrained("vit").visual.eval()
-
-    def features():
-        with torch.inference_mode(), encoders.without_projection(visual):
-            return visual(data.pictures(torch.arange(len(data)), (0, 0)))
-
-    before = features()
+    pictures = data.pictures(torch.arange(len(data)), (0, 0))
+    before = pooled(visual, pictures)
     cones.place_images(visual, before, SMALL.seed)
-    after = features()
+    after = pooled(visual, pictures)
     torch.testing.assert_close(after - after.mean(0), before - before.mean(0), atol=1e-4, rtol=0)
     torch.testing.assert_close(after.mean(0).norm(), after.var(0).sum().sqrt(), atol=1e-3, rtol=0)
     assert abs(mean_similarity(unit(after.numpy())) - 0.5) < 0.1  # CLIP: .52
@@ -174,10 +181,8 @@ def test_captions_are_placed_as_clips_are_beside_images(data):
             return encoders.encode_captions(model, tokens, 32)
 
     pictures = data.pictures(rows, (0, 0))
+    cones.place_images(model.visual, pooled(model.visual, pictures), SMALL.seed)
     with torch.inference_mode():
-        with encoders.without_projection(model.visual):
-            features = model.visual(pictures)
-        cones.place_images(model.visual, features, SMALL.seed)
         images = torch.nn.functional.normalize(model.encode_image(pictures), dim=1)
     before = embedded()
     cones.place_captions(model, before, images, SMALL.seed)
@@ -198,8 +203,7 @@ def test_retraining_learns_and_writes_weights_that_load(tmp_path):
     about = json.loads((tmp_path / "resnet.json").read_text())
     assert about["n_scenes"] == 96
     assert sorted(p.name for p in tmp_path.iterdir()) == ["resnet.json", "resnet.safetensors"]
-    world = scenes.sample(96, encoder_data._FIRST_SEED)
-    texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
+    world, texts = first_scenes(96)
 
     def rank(model):
         [image] = encoders.embed_images([model], drawing.batches(world), len(world))
@@ -212,8 +216,7 @@ def test_retraining_learns_and_writes_weights_that_load(tmp_path):
 
 def test_the_encoder_whose_embeddings_are_moved_ends_with_weights_that_load(tmp_path):
     model = encoders.load("vit", training.train("vit", tmp_path, SMALL).parent)
-    world = scenes.sample(96, encoder_data._FIRST_SEED)
-    texts = [said[0] for said in captions.captions(world, encoder_data.CAPTIONS_PER_IMAGE, encoder_data._FIRST_SEED)[0]]
+    world, texts = first_scenes(96)
     [image] = encoders.embed_images([model], drawing.batches(world), len(world))
     for x in (image, encoders.embed_texts(model, texts)):
         assert 0.35 < mean_similarity(unit(x)) < 0.65  # CLIP: .52 and .50

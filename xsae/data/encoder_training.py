@@ -42,7 +42,7 @@ _SHARE, _PART = 20_000, 1_000  # scenes that say where embeddings lie, and how m
 
 @dataclass(frozen=True)
 class EncoderTraining:
-    """How an encoder is trained; see `SHIPPED`."""
+    """How an encoder is trained; `SHIPPED` has what made the shipped weights."""
 
     n_scenes: int = 300_000
     naming_views: int = 2_560_000  # images that the first stage looks at
@@ -57,7 +57,7 @@ class EncoderTraining:
     seed: int = 1
 
 
-# What made the shipped weights. At a scale of 67 captions of `vit` part further from its images than CLIP's do.
+# At a scale of 67 captions of `vit` part further from its images than CLIP's do.
 SHIPPED = {"vit": EncoderTraining(logit_scale=50.0), "resnet": EncoderTraining()}
 
 
@@ -218,7 +218,7 @@ class Contrast(Stage):
 
 def untrained(name: str) -> open_clip.CLIP:
     """An encoder as its training begins: both image towers end in a cone, as CLIP's do (Liang et al. 2022). That of the
-    convolutional one lasts; most of the other's is gone by the end of the first stage."""
+    convolutional one lasts; most of the other's is gone by the end of the first stage, after which `cones` has it."""
     model = build(name)
     if name == "vit":  # by this bias; the convolutional tower's features are never negative
         nn.init.normal_(model.visual.ln_post.bias)

@@ -115,7 +115,7 @@ def encode_captions(model: open_clip.CLIP, tokens: Tensor, batch_size: int) -> T
         longest = int(ends[-1])
         x = model.token_embedding(tokens[rows, :longest]) + model.positional_embedding[:longest]
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:longest, :longest]))
-        found.append(x[torch.arange(len(rows)), ends - 1] @ model.text_projection)
+        found.append(x[torch.arange(len(rows), device=x.device), ends - 1] @ model.text_projection)
     return torch.cat(found)[order.argsort()]
 
 
